@@ -1,0 +1,3 @@
+"""Synthetic end-to-end delivery probing."""
+
+__version__ = "0.1.0"

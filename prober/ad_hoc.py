@@ -1,0 +1,156 @@
+"""An ad hoc run: launches its probes open-loop and ends when all of them are settled."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from prober.clock import wait_for_any
+from prober.errors import LedgerError
+from prober.draft import Drafting, draft_probe
+from prober.ledger import reading
+from prober.ledger.planning import PlannedProbe
+from prober.ledger.reading import ProbeRecord
+from prober.loops import Loops
+from prober.model import Channel, Scenario
+from prober.stages import Flow
+
+FIRST_SIGHT = 10.0
+"""Seconds that a run waits for its observers to have looked once before it publishes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A scenario and the channels that it is asked on."""
+
+    scenario: Scenario
+    channels: tuple[Channel, ...]
+
+
+class Listener(Protocol):
+    """Who is told what happens, as it happens."""
+
+    def launched(self, probes: Sequence[PlannedProbe]) -> None:
+        """These probes are on record and will be published."""
+
+    def changed(self, record: ProbeRecord) -> None:
+        """Something new is on record about a probe of this run, or of an earlier one that was left open."""
+
+    def blind(self, observer: str, why: str) -> None:
+        """An observer cannot see (``why`` is empty: it sees again)."""
+
+
+class AdHocRun:
+    """``count`` probes of each scenario, one every ``every`` seconds, whatever becomes of the earlier ones."""
+
+    def __init__(
+        self,
+        flow: Flow,
+        drafting: Drafting,
+        asked: Sequence[Asked],
+        listener: Listener,
+        *,
+        count: int = 1,
+        every: float = 10.0,
+    ) -> None:
+        self.flow = flow
+        self.name = secrets.token_hex(8)
+        self._drafting = drafting
+        self._asked = asked
+        self._listener = listener
+        self._count = count
+        self._every = every
+        self._launched: list[str] = []
+        self._open: set[str] = set()
+        self._changed = asyncio.Event()
+        self._blind: dict[str, str] = {}
+
+    async def run(self, stop: asyncio.Event, max_time: float | None = None) -> tuple[ProbeRecord, ...]:
+        """Launch, wait, return what is on record of this run's probes.
+
+        ``stop`` ends the launching, not the waiting; ``max_time`` seconds end both.
+        """
+        end = None if max_time is None else self.flow.clock.now().plus(max_time)
+        async with Loops(self.flow, on_settled=self._on_settled, on_change=self._on_change) as loops:
+            await loops.sighted(FIRST_SIGHT)
+            self._tell_blind(loops)
+            launching = asyncio.create_task(self._launch_all(loops, stop))
+            try:
+                while not launching.done() or self._open:
+                    left = None if end is None else end.since(self.flow.clock.now())
+                    if left is not None and left <= 0:
+                        break
+                    self._changed.clear()
+                    await wait_for_any(self.flow.clock, self._changed, left)
+                    self._tell_blind(loops)
+                    await self._refresh()
+            finally:
+                launching.cancel()
+                await asyncio.gather(launching, return_exceptions=True)
+        if launching.done() and not launching.cancelled() and (error := launching.exception()) is not None:
+            raise error
+        return await self.flow.ledger.read(reading.probe_records, self._launched)
+
+    async def _launch_all(self, loops: Loops, stop: asyncio.Event) -> None:
+        """Plan the k-th probe at T0 + k * every: a slow target delays nothing."""
+        start = self.flow.clock.now()
+        try:
+            for number in range(self._count):
+                due = start.plus(number * self._every)
+                if await wait_for_any(self.flow.clock, stop, due.since(self.flow.clock.now())):
+                    return
+                await self._launch(loops, number)
+        finally:
+            self._changed.set()
+
+    async def _launch(self, loops: Loops, number: int) -> None:
+        now = self.flow.clock.now()
+        drafts = [
+            draft_probe(
+                self._drafting, asked.scenario, asked.channels, slot=now.wall, now=now, run=self.name, number=number
+            )
+            for asked in self._asked
+        ]
+        self._launched += [draft.id for draft in drafts]
+        self._open |= {draft.id for draft in drafts}
+        self._listener.launched(drafts)
+        try:
+            await loops.launch(drafts)
+        except LedgerError:
+            self._open -= {draft.id for draft in drafts}  # nothing is on record that could be settled
+            raise
+
+    async def _on_settled(self, settled: Sequence[tuple[int, str]]) -> None:
+        for record in await self.flow.ledger.read(reading.probe_records, [probe for _, probe in settled]):
+            self._tell(record)
+        self._changed.set()
+
+    async def _on_change(self) -> None:
+        self._changed.set()
+
+    async def _refresh(self) -> None:
+        """Tell what an answer changed in the probes that are still open."""
+        for record in await self.flow.ledger.read(reading.probe_records, sorted(self._open)):
+            self._tell(record)
+
+    def _tell(self, record: ProbeRecord) -> None:
+        if not any(row.open for row in record.deliveries):
+            self._open.discard(record.probe.id)
+        self._listener.changed(record)
+
+    def _tell_blind(self, loops: Loops) -> None:
+        now = {name: sight.blind for name, sight in loops.sights.items() if sight.blind}
+        for name in {**self._blind, **now}:
+            if self._blind.get(name, "") != now.get(name, ""):
+                self._listener.blind(name, now.get(name, ""))
+        self._blind = now
+
+
+def with_bounds(scenario: Scenario, within: float | None, give_up: float | None) -> Scenario:
+    """The scenario with other bounds, in seconds; a horizon before the deadline is moved to it."""
+    within = scenario.within if within is None else within
+    give_up = max(scenario.give_up, within) if give_up is None else give_up
+    return replace(scenario, within=within, give_up=give_up)

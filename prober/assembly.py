@@ -1,0 +1,101 @@
+"""Settings -> objects in one AsyncExitStack: the only file that knows every adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+from prober.clock import Clock
+from prober.config import Settings, validate_adapter
+from prober.draft import Drafting
+from prober.errors import ConfigurationError
+from prober.ledger.ledger import Ledger
+from prober.marker import Keyring, SigningKey
+from prober.model import Channel
+from prober.observers import Observer
+from prober.processes import this_process
+from prober.stages import Flow, Watch
+
+ObserverMaker = Callable[[str, Mapping[str, Any], tuple[Channel, ...], Clock], Observer]
+
+
+def _imap(name: str, raw: Mapping[str, Any], channels: tuple[Channel, ...], clock: Clock) -> Observer:
+    from prober.observers.imap import ImapObserver, ImapSettings
+
+    return ImapObserver(name, validate_adapter(ImapSettings, raw), channels, clock)
+
+
+def _slack(name: str, raw: Mapping[str, Any], channels: tuple[Channel, ...], clock: Clock) -> Observer:
+    from prober.observers.slack import SlackObserver, SlackSettings
+
+    return SlackObserver(name, validate_adapter(SlackSettings, raw), channels, clock)
+
+
+def _discord(name: str, raw: Mapping[str, Any], channels: tuple[Channel, ...], clock: Clock) -> Observer:
+    from prober.observers.discord import DiscordObserver, DiscordSettings
+
+    return DiscordObserver(name, validate_adapter(DiscordSettings, raw), channels, clock)
+
+
+OBSERVERS: Mapping[str, ObserverMaker] = {"imap": _imap, "slack": _slack, "discord": _discord}
+"""A new observer costs its file and one line here (and its maker above)."""
+
+
+def keyring(settings: Settings) -> Keyring:
+    """The environment's signing keys."""
+    keys = tuple(SigningKey(key.id, key.secret.get_secret_value().encode()) for key in settings.keys)
+    return Keyring(settings.environment, keys)
+
+
+def drafting(settings: Settings) -> Drafting:
+    """What every probe of these settings shares. Raises ConfigurationError."""
+    target = _target_settings(settings)
+    return Drafting(
+        environment=settings.environment,
+        location=settings.location,
+        keyring=keyring(settings),
+        templates=target.templates,
+        send_by_test=target.send == "test",
+    )
+
+
+async def open_flow(stack: AsyncExitStack, settings: Settings, ledger: Ledger, clock: Clock) -> Flow:
+    """Enter the target and every observer that some channel needs. Raises ConfigurationError."""
+    from prober.targets.publishing_module import PublishingModule
+
+    target = await stack.enter_async_context(PublishingModule(_target_settings(settings), clock))
+    made = [_watch(settings, name, clock) for name in settings.observers]
+    watches = tuple(watch for watch in made if watch is not None)
+    for watch in watches:
+        await stack.enter_async_context(watch.observer)
+    return Flow(
+        ledger=ledger,
+        target=target,
+        watches=watches,
+        clock=clock,
+        keyring=keyring(settings),
+        location=settings.location,
+        taken_by=this_process(),
+    )
+
+
+def _watch(settings: Settings, name: str, clock: Clock) -> Watch | None:
+    raw = settings.observers[name]
+    channels = {channel.name: channel for channel in settings.channels.values() if channel.observer == name}
+    maker = OBSERVERS.get(raw["adapter"])
+    if maker is None:
+        known = ", ".join(OBSERVERS)
+        raise ConfigurationError(
+            f"observer adapter {raw['adapter']!r} is not there yet", f"use one of {known}", settings.source,
+            field=f"observers.{name}.adapter",
+        )  # fmt: skip
+    return Watch(maker(name, raw, tuple(channels.values()), clock), channels) if channels else None
+
+
+def _target_settings(settings: Settings) -> Any:
+    from prober.targets.publishing_module import PublishingModuleSettings
+
+    if settings.target is None:
+        raise ConfigurationError("no target is configured", "add target", settings.source, field="target")
+    return validate_adapter(PublishingModuleSettings, settings.target)

@@ -1,0 +1,258 @@
+"""``prober run``: scenarios now, live, then the result."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prober.ad_hoc import AdHocRun, Asked, with_bounds
+from prober.channel_choice import resolve_channels
+from prober.cli.live import View, Waiting, open_view
+from prober.cli.logs import send_logs_to
+from prober.cli.options import duration_option, load_for, one_of
+from prober.clock import SystemClock
+from prober.config import Settings, default_ledger_path, searched_paths, settings_from_mapping
+from prober.errors import ConfigurationError
+from prober.ledger.ledger import Ledger
+from prober.ledger.planning import PlannedProbe
+from prober.ledger.reading import ProbeRecord
+from prober.ledger.tables import instant_of
+from prober.model import Scenario
+from prober.nearest import did_you_mean
+from prober.report.evidence import probe_result
+from prober.report.nagios import nagios_exit_code, nagios_line
+from prober.report.result import run_result, to_json
+from prober.report.values import DeliveryResult, ProbeResult, RunResult, TargetName, exit_code
+from prober.resources import contents_directory, scenarios_directory
+from prober.scenario_files import load_scenarios
+
+if TYPE_CHECKING:
+    from prober.sandbox.launch import SandboxProcess
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """The command's options as they were typed."""
+
+    names: tuple[str, ...]
+    count: int
+    every: str
+    within: str | None
+    give_up: str | None
+    max_time: str | None
+    output: str
+    weather: str | None
+    sandbox: bool
+    ledger: str | None
+    config: str | None
+    scenarios: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What was asked for, understood."""
+
+    scenarios: tuple[Scenario, ...]
+    count: int
+    every: float
+    max_time: float | None
+    settings: Settings | None  # None: the sandbox
+    weather: str | None
+    ledger: str | None
+
+
+def run_command(options: RunOptions) -> int:
+    """Run, write the result to stdout, return the exit code. Raises ProberError before anything was published."""
+    one_of("--output", options.output, ("text", "json", "nagios"))
+    plan = _plan(options)
+    clock = SystemClock()
+    view = open_view(options.output, clock.now)
+    try:
+        with send_logs_to(view.note):
+            result = asyncio.run(_run(plan, options, view, clock))
+    except _LeftAtOnce:
+        return INTERRUPTED
+    if options.output == "json":
+        sys.stdout.write(json.dumps(to_json(result), indent=2) + "\n")
+    elif options.output == "nagios":
+        sys.stdout.write(nagios_line(result) + "\n")
+        return nagios_exit_code(result.result)
+    return exit_code(result.result)
+
+
+class _LeftAtOnce(BaseException):
+    """Ctrl-C came twice."""
+
+
+def _plan(options: RunOptions) -> Plan:
+    settings = None
+    if not options.sandbox and options.weather is None:
+        settings = load_for(options.config)
+        if settings is not None and settings.target is None:
+            settings = None
+    directory = Path(options.scenarios) if options.scenarios else scenarios_directory()
+    known = load_scenarios(directory, contents_directory())
+    within, give_up = duration_option("--within", options.within), duration_option("--give-up", options.give_up)
+    if within is not None and give_up is not None and give_up < within:
+        raise ConfigurationError("the horizon lies before the deadline", "give a --give-up of at least --within",
+                                 field="--give-up")  # fmt: skip
+    every = duration_option("--every", options.every)
+    return Plan(
+        scenarios=tuple(with_bounds(_named(name, known), within, give_up) for name in dict.fromkeys(options.names)),
+        count=options.count,
+        every=every or 0.0,
+        max_time=duration_option("--max-time", options.max_time),
+        settings=settings,
+        weather=options.weather,
+        ledger=options.ledger or (settings.ledger or str(default_ledger_path(os.environ)) if settings else None),
+    )
+
+
+def _named(name: str, known: Mapping[str, Scenario]) -> Scenario:
+    if name not in known:
+        mend = did_you_mean(name, known) or f"there are {', '.join(known)}"
+        raise ConfigurationError(f"there is no scenario {name!r}", mend, field="NAME")
+    return known[name]
+
+
+async def _run(plan: Plan, options: RunOptions, view: View, clock: SystemClock) -> RunResult:
+    stop = asyncio.Event()
+    with view:
+        async with AsyncExitStack() as stack:
+            stack.enter_context(_ctrl_c(stop, view))
+            settings, target, sandbox = await _where(plan, options, view, stack)
+            place = plan.ledger or str(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "ledger.sqlite")
+            result = await _probe(plan, settings, target, place, view, clock, stop, sandbox)
+        if options.output == "text":
+            view.closing(result)
+    return result
+
+
+async def _where(
+    plan: Plan, options: RunOptions, view: View, stack: AsyncExitStack
+) -> tuple[Settings, TargetName, SandboxProcess | None]:
+    """The configured target, or the embedded one."""
+    if plan.settings is not None:
+        assert plan.settings.target is not None  # noqa: S101 - else there were no settings
+        return plan.settings, TargetName(str(plan.settings.target.get("url", "")), sandbox=False), None
+    if plan.weather is None and not options.sandbox:
+        paths = ", ".join(str(path) for path in searched_paths(options.config, os.environ, Path.cwd()))
+        view.note(f"No target is configured (looked for {paths}): running on the embedded sandbox.")
+    from prober.sandbox.launch import start_sandbox
+
+    sandbox = await stack.enter_async_context(await start_sandbox(weather=plan.weather))
+    settings = settings_from_mapping(sandbox.configuration, "the sandbox's configuration")
+    return settings, TargetName("sandbox", sandbox=True), sandbox
+
+
+async def _probe(
+    plan: Plan,
+    settings: Settings,
+    target: TargetName,
+    place: str,
+    view: View,
+    clock: SystemClock,
+    stop: asyncio.Event,
+    sandbox: SandboxProcess | None,
+) -> RunResult:
+    from prober.assembly import drafting, open_flow
+
+    asked = [Asked(scenario, resolve_channels(scenario, settings.channels)) for scenario in plan.scenarios]
+    async with AsyncExitStack() as stack:
+        ledger = await stack.enter_async_context(Ledger(place))
+        flow = await open_flow(stack, settings, ledger, clock)
+        run = AdHocRun(flow, drafting(settings), asked, ViewListener(view), count=plan.count, every=plan.every)
+        records = await run.run(stop, plan.max_time)
+    return run_result(target, [probe_result(record) for record in records])
+
+
+@contextmanager
+def _ctrl_c(stop: asyncio.Event, view: View) -> Iterator[None]:
+    """Once: launch no more, wait for what is under way. Twice: leave at once."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - inside asyncio.run
+
+    def interrupt() -> None:
+        if not stop.is_set():
+            stop.set()
+            view.note("Interrupted: nothing more is launched; waiting for what is under way. Ctrl-C again leaves.")
+        else:
+            task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupt)
+    try:
+        yield
+    except asyncio.CancelledError:
+        raise _LeftAtOnce from None
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+class ViewListener:
+    """Turns what is on record into what is shown, each fact once."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._own: set[str] = set()
+        self._answered: set[str] = set()
+        self._shown: dict[tuple[str, str], tuple[bool, bool]] = {}
+        self._waiting: dict[str, list[Waiting]] = {}
+
+    def launched(self, probes: Sequence[PlannedProbe]) -> None:
+        """See :class:`prober.ad_hoc.Listener`."""
+        for probe in probes:
+            self._own.add(probe.id)
+            deliveries = tuple(
+                DeliveryResult(d.channel.name, d.channel.kind, d.within, d.give_up) for d in probe.deliveries
+            )
+            result = ProbeResult(probe.scenario, probe.id, None, probe.publication.kind, deliveries=deliveries)
+            self._view.launched(result)
+
+    def changed(self, record: ProbeRecord) -> None:
+        """See :class:`prober.ad_hoc.Listener`."""
+        result = probe_result(record)
+        if result.answer is not None and result.probe not in self._answered:
+            self._answered.add(result.probe)
+            if result.probe in self._own:
+                self._view.answered(result)
+        for delivery in result.deliveries:
+            now = (delivery.timeliness is not None, delivery.outcome is not None)
+            if now != self._shown.get((result.probe, delivery.channel), (False, False)):
+                self._shown[result.probe, delivery.channel] = now
+                if result.probe not in self._own:
+                    self._view.note("A delivery that an earlier run left open:")
+                self._view.settled(result, delivery)
+        self._waiting[result.probe] = list(_waiting(record, result))
+        self._view.waiting([row for rows in self._waiting.values() for row in rows])
+
+    def blind(self, observer: str, why: str) -> None:
+        """See :class:`prober.ad_hoc.Listener`."""
+        self._view.note(f"Observer {observer} is blind: {why}" if why else f"Observer {observer} sees again.")
+
+
+def _waiting(record: ProbeRecord, result: ProbeResult) -> Iterator[Waiting]:
+    steps = {step.number: step for step in record.steps}
+    for row, delivery in zip(record.deliveries, result.deliveries, strict=True):
+        if delivery.settled:
+            continue
+        step = steps[row.step_number]
+        due = instant_of(step, "requested") or instant_of(step, "taken")
+        if due is not None and row.scheduled_time is not None:
+            due = due.at_wall(row.scheduled_time)
+        yield Waiting(result.scenario, result.probe, row.channel, due, row.within, row.give_up)
+
+

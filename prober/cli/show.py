@@ -1,0 +1,53 @@
+"""``prober show``: the evidence about one probe as a timeline."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+
+from prober.cli.options import load_for, one_of
+from prober.config import Settings, default_ledger_path
+from prober.errors import ConfigurationError
+from prober.ledger import reading
+from prober.ledger.opening import open_for_reading
+from prober.report.evidence import timeline
+from prober.report.lines import write
+from prober.report.timeline import render_timeline, timeline_to_json
+from prober.report.values import TargetName
+
+
+def show_command(probe: str, output: str, ledger: str | None, config: str | None) -> None:
+    """Write the timeline to stdout. Raises ConfigurationError for an unknown probe, LedgerError."""
+    one_of("--output", output, ("text", "json"))
+    settings = load_for(config)
+    place = ledger or (settings.ledger if settings else "") or str(default_ledger_path(os.environ))
+    engine = open_for_reading(place)
+    try:
+        with engine.connect() as conn:
+            names = reading.find_probes(conn, probe.lower())
+            if len(names) != 1 and probe not in names:
+                raise ConfigurationError(*_which(probe, names, place), field="PROBE")
+            record = reading.probe_records(conn, [probe if probe in names else names[0]])[0]
+            found = timeline(
+                record, reading.coverage_rows(conn, record.probe.location), reading.observer_rows(conn, record.probe.location)
+            )
+    finally:
+        engine.dispose()
+    target = _target(settings)
+    if output == "json":
+        sys.stdout.write(json.dumps(timeline_to_json(found, target), indent=2) + "\n")
+    else:
+        write(render_timeline(found, shutil.get_terminal_size().columns, target), sys.stdout)
+
+
+def _which(probe: str, names: tuple[str, ...], place: str) -> tuple[str, str]:
+    if not names:
+        return f"no probe on record begins with {probe!r}", f"looked in {place}; give --ledger for another"
+    return f"{probe!r} is not unambiguous", f"it may be {', '.join(names)}"
+
+
+def _target(settings: Settings | None) -> TargetName:
+    url = str(settings.target.get("url", "")) if settings is not None and settings.target is not None else ""
+    return TargetName(url or "unknown", sandbox=settings is not None and settings.environment == "sandbox")

@@ -1,0 +1,219 @@
+"""Facts -> one case per delivery, and messages -> the probes that they belong to. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from prober.clock import Instant
+from prober.interval import Interval, latency_from_stamp
+from prober.judge import Case, Sighted
+from prober.marker import Found, Standing
+from prober.model import Arrive, How, KeyKind, PublishResult, Stamp, StepState, StrayReason
+
+RETENTION = 30 * 86400.0
+"""Seconds after which a genuine key that nobody knows any more counts as expired rather than foreign."""
+
+_SIGNED = {KeyKind.MARKER, KeyKind.CONTENT_ID}
+
+
+@dataclass(frozen=True, slots=True)
+class StepFact:
+    """What is on record about one step. ``ended_at`` is the answer's instant, or when the interruption was noticed."""
+
+    number: int
+    state: StepState
+    result: PublishResult | None
+    taken_at: Instant | None
+    requested_at: Instant | None
+    ended_at: Instant | None
+
+
+@dataclass(frozen=True, slots=True)
+class SightingFact:
+    """One sighting: ``lower`` is the start of the last complete read that lacked it (None: there was none)."""
+
+    lower: Instant | None
+    upper: Instant
+    how: How
+    misplaced: bool
+    checks_failed: tuple[str, ...]
+    stamp: Stamp | None
+
+
+@dataclass(frozen=True, slots=True)
+class CoverageFact:
+    """The span in which a channel is known to have been read completely."""
+
+    since: Instant
+    watermark: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """Bounds on a provider's clock minus the boottime of one boot, from control messages."""
+
+    bounds: Interval
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryFacts:
+    """Everything on record about one delivery at one moment."""
+
+    within: float
+    give_up: float
+    arrive: Arrive
+    scheduled_time: float | None
+    step: StepFact
+    stop: StepFact | None
+    sighting: SightingFact | None
+    seen_elsewhere: bool
+    coverage: CoverageFact | None
+    failed_read: Instant | None
+    served: bool
+    offsets: Mapping[str, Offset]
+
+
+@dataclass(frozen=True, slots=True)
+class Correlated:
+    """A case and the instant from which its times count; ``contradiction`` names an empty intersection of clocks."""
+
+    case: Case
+    origin: Instant
+    contradiction: str = ""
+
+
+def correlate(facts: DeliveryFacts, now: Instant) -> Correlated | None:
+    """The case of one delivery, None while its step was neither requested nor given up."""
+    step = facts.step
+    first = step.requested_at or step.taken_at
+    if first is None:
+        if step.result is None:
+            return None
+        first = now  # never requested and given up: nothing is counted from here but the age
+    origin = first if facts.scheduled_time is None else first.at_wall(facts.scheduled_time)
+    sighted, contradiction = None, ""
+    if facts.sighting is not None:
+        latency, contradiction = _latency(facts, origin)
+        sighted = Sighted(latency, facts.sighting.checks_failed, facts.sighting.misplaced)
+    coverage = facts.coverage
+    # Coverage must begin before the request; a scheduled message could already be visible from the request on.
+    since = None if coverage is None else coverage.since.since(first) + coverage.since.doubt(first)
+    watermark = None if coverage is None else coverage.watermark.since(origin) - coverage.watermark.doubt(origin)
+    case = Case(
+        within=facts.within,
+        give_up=facts.give_up,
+        age=now.since(origin),
+        result=step.result,
+        sighted=sighted,
+        seen_elsewhere=facts.seen_elsewhere,
+        since=since,
+        watermark=watermark,
+        failed_read=None if facts.failed_read is None else facts.failed_read.since(origin),
+        served=facts.served,
+        arrive=facts.arrive,
+        stopped_in_time=_stopped_in_time(facts.stop, origin),
+    )
+    return Correlated(case, origin, contradiction)
+
+
+def _stopped_in_time(stop: StepFact | None, origin: Instant) -> bool | None:
+    if stop is None or stop.result is None:
+        return None
+    if stop.result is not PublishResult.ACCEPTED or stop.ended_at is None:
+        return False
+    return stop.ended_at.since(origin) < 0
+
+
+def _latency(facts: DeliveryFacts, origin: Instant) -> tuple[Interval, str]:
+    """Bounds on the latency since ``origin``, and the name of a clock that contradicts ours."""
+    seen = facts.sighting
+    assert seen is not None  # noqa: S101 - the caller has looked
+    floor = 0.0 if facts.scheduled_time is None else float("-inf")
+    upper = max(seen.upper.since(origin) + seen.upper.doubt(origin), floor)
+    # After a crash the request left somewhere between the committed claim and the moment the death was noticed.
+    late = _latest_origin(facts, origin)
+    lower = floor if seen.lower is None else max(floor, seen.lower.since(late) - seen.lower.doubt(late))
+    if lower == float("-inf"):
+        first = facts.step.requested_at or facts.step.taken_at
+        lower = upper if first is None else min(upper, first.since(origin))
+    contradiction = ""
+    if lower > upper:
+        lower, contradiction = min(floor, upper), "coverage"
+    own = Interval(lower, upper, seen.how.value)
+    refined, clock = _refined(own, seen, facts.offsets, origin)
+    return refined, clock or contradiction
+
+
+def _latest_origin(facts: DeliveryFacts, origin: Instant) -> Instant:
+    step = facts.step
+    if facts.scheduled_time is None and step.result is PublishResult.INTERRUPTED and step.ended_at is not None:
+        return step.ended_at
+    return origin
+
+
+def _refined(own: Interval, seen: SightingFact, offsets: Mapping[str, Offset], origin: Instant) -> tuple[Interval, str]:
+    """The own-clock interval, narrowed by the provider's stamp where its clock is bounded by control messages."""
+    stamp = seen.stamp
+    if stamp is None or (offset := offsets.get(stamp.source)) is None or offset.boot_id != origin.boot_id:
+        return own, ""
+    by_stamp = latency_from_stamp(stamp.at, stamp.resolution, origin.boottime, offset.bounds)
+    both = own.intersection(by_stamp)
+    return (own, stamp.source) if both is None else (both, "")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """A key on record: whose it is, and the delivery that it has on the channel at hand (None: it has none there)."""
+
+    value: str
+    probe: str
+    delivery: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """What a message is: deliveries that it shows, or the reason why it is a stray, or neither.
+
+    ``candidates`` are unsigned ids that an answer may still make known.
+    """
+
+    deliveries: tuple[int, ...] = ()
+    stray: StrayReason | None = None
+    candidates: tuple[str, ...] = ()
+
+
+def attribute(
+    found: Sequence[Found], known: Sequence[KnownKey], *, sender_allowed: bool, now_wall: float
+) -> Attribution:
+    """Decide whose message it is: verified keys first, else ids that the target told, from an allowed sender."""
+    genuine = [key for key in found if key.kind in _SIGNED and key.standing is Standing.GENUINE]
+    by_value: dict[str, list[KnownKey]] = {}
+    for row in known:
+        by_value.setdefault(row.value, []).append(row)
+    if genuine:
+        ours = [row.delivery for key in genuine for row in by_value.get(key.value, ())]
+        matched = tuple(dict.fromkeys(delivery for delivery in ours if delivery is not None))
+        if matched:
+            return Attribution(deliveries=matched)
+        old = all(key.minted_at is not None and now_wall - key.minted_at > RETENTION for key in genuine)
+        return Attribution(stray=StrayReason.EXPIRED if old and not ours else StrayReason.FOREIGN)
+    for standing, reason in ((Standing.FORGED, StrayReason.FORGED), (Standing.FOREIGN, StrayReason.FOREIGN)):
+        if any(key.standing is standing for key in found):
+            return Attribution(stray=reason)
+    ids = tuple(dict.fromkeys(key.value for key in found))
+    if not ids or not sender_allowed:
+        return Attribution(stray=StrayReason.UNMATCHED if ids else None)
+    told = tuple(dict.fromkeys(row.delivery for i in ids for row in by_value.get(i, ()) if row.delivery is not None))
+    return Attribution(deliveries=told) if told else Attribution(candidates=ids)
+
+
+def sender_allowed(sender: str, allowed: Sequence[str]) -> bool:
+    """Whether ``sender`` (an address, or ids separated by spaces) is on the list; an empty list allows all."""
+    names = sender.lower().split() or [""]
+    return not allowed or any(
+        name == entry.lower() or (entry.startswith("@") and name.endswith(entry.lower()))
+        for name in names
+        for entry in allowed
+    )

@@ -1,0 +1,1 @@
+"""The durable record: SQLAlchemy Core on SQLite or PostgreSQL, one module of transactions per stage."""

@@ -1,0 +1,185 @@
+"""Opening a ledger: the right file on the right file system, at the right version, with errors that one can act on."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from prober.errors import LedgerBusy, LedgerError, LedgerFull, LedgerOnNetwork, LedgerReadOnly, LedgerTooNew
+from prober.ledger.tables import HEAD
+
+BUSY_TIMEOUT = 10.0
+"""Seconds to wait for another process's lock."""
+
+NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "9p", "ceph", "glusterfs", "lustre", "fuse.sshfs", "fuse.s3fs"}
+)
+"""File systems whose locks SQLite cannot trust (sqlite.org/howtocorrupt.html section 2)."""
+
+
+def ledger_url(place: str) -> URL:
+    """A path or a database URL as a URL. Raises LedgerError for what is neither."""
+    if "://" not in place:
+        return URL.create("sqlite", database=str(Path(place).expanduser().absolute()))
+    try:
+        url = make_url(place)
+    except SQLAlchemyError as exc:
+        raise LedgerError(f"ledger: not a path and not a database URL: {exc}") from None
+    if url.get_backend_name() not in {"sqlite", "postgresql"}:
+        raise LedgerError(f"ledger: {url.get_backend_name()!r} is not supported (sqlite or postgresql)")
+    return url.set(drivername="postgresql+psycopg") if url.get_backend_name() == "postgresql" else url
+
+
+def open_for_writing(place: str) -> Engine:
+    """An engine whose transactions take the write lock at once; creates and migrates what is missing."""
+    url = ledger_url(place)
+    path = _file(url)
+    if path is not None:
+        _prepare_folder(path)
+    engine = _engine(url, writer=True)
+    try:
+        with engine.connect() as conn:
+            version = schema_version(conn)
+        if version != HEAD:
+            _migrate(engine, version, place)
+    except (DBAPIError, OSError) as exc:
+        engine.dispose()
+        raise ledger_error(exc, place) from exc
+    except LedgerError:
+        engine.dispose()
+        raise
+    return engine
+
+
+def open_for_reading(place: str) -> Engine:
+    """An engine that only reads. Never migrates; raises LedgerError when there is nothing, or another version."""
+    url = ledger_url(place)
+    path = _file(url)
+    if path is not None and not path.exists():
+        raise LedgerError(f"ledger {place}: no such file (a `prober run --ledger` or `prober serve` makes it)")
+    engine = _engine(url, writer=False)
+    try:
+        with engine.connect() as conn:
+            version = schema_version(conn)
+    except (DBAPIError, OSError) as exc:
+        engine.dispose()
+        raise ledger_error(exc, place) from exc
+    if version != HEAD:
+        engine.dispose()
+        _refuse_version(version, place)
+        raise LedgerError(f"ledger {place}: version {version or 'none'} needs an upgrade to {HEAD}; run a command "
+                          "that writes, e.g. `prober run --ledger`")  # fmt: skip
+    return engine
+
+
+def schema_version(conn: Connection) -> str | None:
+    """The migration that the ledger stands at, None for an empty one."""
+    if not inspect(conn).has_table("alembic_version"):
+        return None
+    return conn.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+
+
+def ledger_error(exc: BaseException, place: str) -> LedgerError:
+    """The one place where a database's error becomes ours, with the mend."""
+    words = str(getattr(exc, "orig", None) or exc)
+    where = ledger_url(place).render_as_string(hide_password=True) if "://" in place else place
+    if "database is locked" in words or "lock timeout" in words:
+        return LedgerBusy(f"ledger {where}: another process holds its lock for more than {BUSY_TIMEOUT:g} s")
+    if "disk is full" in words or "No space left" in words:
+        return LedgerFull(f"ledger {where}: no space left on its disk; free some, nothing recorded is lost")
+    if any(part in words for part in ("readonly", "unable to open", "Permission denied", "Read-only")):
+        return LedgerReadOnly(f"ledger {where}: cannot be written ({words}); mend its permissions or give --ledger")
+    if "not a database" in words or "malformed" in words:
+        return LedgerError(f"ledger {where}: is not a ledger ({words}); move it away or give another --ledger")
+    return LedgerError(f"ledger {where}: {words}")
+
+
+def _file(url: URL) -> Path | None:
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
+def _prepare_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise LedgerReadOnly(f"ledger {path}: its folder cannot be made: {exc.strerror}") from exc
+    kind = file_system(path.parent)
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise LedgerOnNetwork(
+            f"ledger {path}: lies on {kind}, a network file system, where locks cannot be trusted; put it on a local "
+            "disk, or use PostgreSQL"
+        )
+
+
+def file_system(path: Path, mounts: str = "/proc/self/mounts") -> str:
+    """The type of the file system that holds ``path``, empty where it cannot be told."""
+    best, kind = "", ""
+    real = os.path.realpath(path)
+    try:
+        lines = Path(mounts).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        _, point, fs, *_ = line.split(" ")
+        point = point.encode().decode("unicode_escape")
+        inside = real == point or real.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, fs
+    return kind
+
+
+def _engine(url: URL, *, writer: bool) -> Engine:
+    if url.get_backend_name() == "postgresql":
+        return create_engine(url, pool_pre_ping=True)
+    if not writer:
+        url = URL.create("sqlite", database=f"file:{url.database}", query={"mode": "ro", "uri": "true"})
+    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False})
+    event.listen(engine, "connect", _set_up_sqlite_writer if writer else _set_up_sqlite_reader)
+    event.listen(engine, "begin", _begin_immediate if writer else _begin_deferred)
+    return engine
+
+
+def _set_up_sqlite_writer(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # SQLAlchemy's BEGIN, not the driver's
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _set_up_sqlite_reader(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None
+    connection.execute("PRAGMA query_only = ON").close()
+
+
+def _begin_immediate(conn: Connection) -> None:
+    conn.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_deferred(conn: Connection) -> None:
+    conn.exec_driver_sql("BEGIN")
+
+
+def _refuse_version(version: str | None, place: str) -> None:
+    if version is not None and version > HEAD:
+        raise LedgerTooNew(
+            f"ledger {place}: written by a newer prober (version {version}, this one knows {HEAD}); upgrade the "
+            "prober, or give another --ledger"
+        )
+
+
+def _migrate(engine: Engine, version: str | None, place: str) -> None:
+    _refuse_version(version, place)
+    # Loaded late: alembic costs 0.1 s and is needed once in a ledger's life.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with engine.begin() as conn:
+        config.attributes["connection"] = conn
+        command.upgrade(config, HEAD)

@@ -1,0 +1,254 @@
+"""Stage publish: a step is claimed before it leaves, taken at most once, and its end is put on record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, func, or_, select, update
+
+from prober.clock import Instant
+from prober.errors import TargetError
+from prober.ledger.attaching import attach_learned
+from prober.ledger.dialect import insert
+from prober.ledger.tables import deliveries, instant_of, instant_values, keys, probes, steps, waypoints
+from prober.ledger.totals import PUBLISH_BOUNDS, START_DELAY_BOUNDS, Rise, raise_totals
+from prober.model import (
+    Answer,
+    PublicationKind,
+    Publication,
+    PublishResult,
+    SlotState,
+    Step,
+    StepAction,
+    StepState,
+    Waypoint,
+)
+
+_PLANNED, _TAKEN = StepState.PLANNED.value, StepState.TAKEN.value
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedStep:
+    """A step that is now ours alone to take, and what it needs."""
+
+    step: Step
+    publication: Publication
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What one claim brought: steps to take, how many were too late, and when the next falls due."""
+
+    steps: tuple[ClaimedStep, ...]
+    late: int
+    next_due: Instant | None
+
+
+def claim_steps(conn: Connection, location: str, now: Instant, taken_by: str, limit: int = 64) -> Claimed:
+    """Take what is due off the list, on record before anything leaves. Too late a step is not taken but void."""
+    ready = _ready(conn, location)
+    due = [row for row in ready if now.since(_instant(row, "due")) >= 0]
+    rise = Rise()
+    late = [row for row in due if row.after_step is None and now.since(_instant(row, "due")) > row.late_after]
+    for row in late:
+        _end(conn, row, now, PublishResult.OWN_FAULT, title="not requested in time: the prober was down or held up")
+        rise.count("slots_total", {"scenario": row.scenario, "state": SlotState.LATE.value})
+        rise.count("publish_requests_total", _labels(row, PublishResult.OWN_FAULT))
+    taken = [row for row in due if row not in late][:limit]
+    for row in taken:
+        conn.execute(
+            update(steps)
+            .where(steps.c.probe_id == row.probe_id, steps.c.number == row.number, steps.c.state == _PLANNED)
+            .values(state=_TAKEN, taken_by=taken_by, **instant_values("taken", now))
+        )
+        if row.after_step is None:
+            rise.count("slots_total", {"scenario": row.scenario, "state": SlotState.STARTED.value})
+            delay = max(0.0, now.since(_instant(row, "due")))
+            rise.observe("start_delay_seconds", {"scenario": row.scenario}, delay, START_DELAY_BOUNDS)
+    raise_totals(conn, location, now.wall, rise)
+    waiting = [_instant(row, "due") for row in ready if row not in late and row not in taken]
+    next_due = max(waiting, key=now.since, default=None)
+    return Claimed(tuple(_claimed(row) for row in taken), len(late), next_due)
+
+
+def record_answer(conn: Connection, step: Step, answer: Answer) -> None:
+    """The step was accepted: its instants, what was learned, and the sightings that were waiting for it."""
+    row = _step_row(conn, step)
+    _close(conn, row, PublishResult.ACCEPTED, answer.status, "", "", answer.correlation_id,
+           answer.requested_at, answer.answered_at)  # fmt: skip
+    if answer.publication_id:
+        conn.execute(
+            update(steps)
+            .where(steps.c.probe_id == step.probe, steps.c.publication_id == "")
+            .values(publication_id=answer.publication_id)
+        )
+    if answer.learned:
+        rows = [
+            {"value": key.value, "probe_id": step.probe, "kind": key.kind.value, "channel": key.channel}
+            for key in answer.learned
+        ]
+        conn.execute(insert(conn, keys).on_conflict_do_nothing(), rows)
+        attach_learned(conn, row.location, tuple(key.value for key in answer.learned), answer.answered_at)
+    add_waypoints(conn, step.probe, None, answer.waypoints)
+    _finish(conn, row, PublishResult.ACCEPTED, answer.requested_at, answer.answered_at)
+
+
+def record_failure(conn: Connection, step: Step, error: TargetError, now: Instant) -> None:
+    """The step did not end as accepted: what is known of it, and the steps that cannot be taken any more."""
+    row = _step_row(conn, step)
+    ended = error.answered_at or now
+    _close(conn, row, error.result, error.status, error.title, error.detail, error.correlation_id,
+           error.requested_at, ended)  # fmt: skip
+    _skip_followers(conn, row, error.result, ended, error.title)
+    _finish(conn, row, error.result, error.requested_at, error.answered_at)
+
+
+def record_interrupted(conn: Connection, location: str, now: Instant, alive: Callable[[str], bool]) -> int:
+    """Steps that a dead process had taken: whether they left is unknown, and they are never taken again."""
+    taken = conn.execute(_with_probe().where(steps.c.location == location, steps.c.state == _TAKEN)).all()
+    dead = [row for row in taken if not alive(row.taken_by)]
+    for row in dead:
+        _end(conn, row, now, PublishResult.INTERRUPTED, title="the prober ended before the answer was on record")
+        rise = Rise()
+        rise.count("publish_requests_total", _labels(row, PublishResult.INTERRUPTED))
+        raise_totals(conn, location, now.wall, rise)
+    return len(dead)
+
+
+def add_waypoints(conn: Connection, probe: str, delivery: int | None, points: tuple[Waypoint, ...]) -> None:
+    """Put time-stamped facts of a probe (or of one of its deliveries) on record."""
+    rows = [
+        {"probe_id": probe, "delivery_id": delivery, "name": p.name, "at": p.at, "resolution": p.resolution,
+         "source": p.source}
+        for p in points
+    ]  # fmt: skip
+    if rows:
+        conn.execute(waypoints.insert(), rows)
+
+
+def publication_of(text: str) -> Publication:
+    """A publication from its JSON on record."""
+    fields: dict[str, Any] = json.loads(text)
+    fields["kind"] = PublicationKind(fields["kind"])
+    fields["target_channels"] = tuple(fields["target_channels"])
+    return Publication(**fields)
+
+
+def _with_probe() -> Any:
+    return select(steps, probes.c.scenario, probes.c.kind, probes.c.publication).join(
+        probes, probes.c.id == steps.c.probe_id
+    )
+
+
+def _ready(conn: Connection, location: str) -> list[Row[Any]]:
+    """Planned steps that wait for nothing but their time."""
+    before = steps.alias("before")
+    query = (
+        _with_probe()
+        .outerjoin(before, and_(before.c.probe_id == steps.c.probe_id, before.c.number == steps.c.after_step))
+        .where(
+            steps.c.location == location,
+            steps.c.state == _PLANNED,
+            or_(steps.c.after_step.is_(None), before.c.result == PublishResult.ACCEPTED.value),
+        )
+    )
+    return list(conn.execute(query).all())
+
+
+def _claimed(row: Row[Any]) -> ClaimedStep:
+    step = Step(row.probe_id, row.number, StepAction(row.action), row.recipient, row.publication_id)
+    return ClaimedStep(step, publication_of(row.publication))
+
+
+def _instant(row: Row[Any], name: str) -> Instant:
+    instant = instant_of(row, name)
+    assert instant is not None  # noqa: S101 - written with the row
+    return instant
+
+
+def _step_row(conn: Connection, step: Step) -> Row[Any]:
+    return conn.execute(_with_probe().where(steps.c.probe_id == step.probe, steps.c.number == step.number)).one()
+
+
+def _close(
+    conn: Connection,
+    row: Row[Any],
+    result: PublishResult,
+    status: int | None,
+    title: str,
+    detail: str,
+    correlation_id: str,
+    requested_at: Instant | None,
+    ended: Instant,
+) -> None:
+    conn.execute(
+        update(steps)
+        .where(steps.c.probe_id == row.probe_id, steps.c.number == row.number, steps.c.state == _TAKEN)
+        .values(
+            state=StepState.ANSWERED.value,
+            result=result.value,
+            status=status,
+            title=title[:500],
+            detail=detail[:2000],
+            correlation_id=correlation_id[:200],
+            **instant_values("requested", requested_at),
+            **instant_values("ended", ended),
+        )
+    )
+
+
+def _end(conn: Connection, row: Row[Any], now: Instant, result: PublishResult, *, title: str) -> None:
+    """End a step without an answer, and those that wait for it."""
+    state = StepState.SKIPPED if row.state == _PLANNED else StepState.ANSWERED
+    conn.execute(
+        update(steps)
+        .where(steps.c.probe_id == row.probe_id, steps.c.number == row.number, steps.c.state == row.state)
+        .values(state=state.value, result=result.value, title=title, **instant_values("ended", now))
+    )
+    _skip_followers(conn, row, result, now, title)
+    _wake_deliveries(conn, row.probe_id, now)
+
+
+def _skip_followers(conn: Connection, row: Row[Any], result: PublishResult, ended: Instant, title: str) -> None:
+    """Steps that wait for one that was not accepted share its end: there is nothing that they could act on."""
+    conn.execute(
+        update(steps)
+        .where(steps.c.probe_id == row.probe_id, steps.c.after_step == row.number, steps.c.state == _PLANNED)
+        .values(state=StepState.SKIPPED.value, result=result.value, title=title[:500], **instant_values("ended", ended))
+    )
+
+
+def _labels(row: Row[Any], result: PublishResult) -> dict[str, str]:
+    return {"scenario": row.scenario, "kind": row.kind, "result": result.value}
+
+
+def _finish(
+    conn: Connection, row: Row[Any], result: PublishResult, requested_at: Instant | None, answered_at: Instant | None
+) -> None:
+    """Count the end of the step and let its deliveries be judged."""
+    rise = Rise()
+    rise.count("publish_requests_total", _labels(row, result))
+    if requested_at is not None and answered_at is not None:
+        labels = {"scenario": row.scenario, "kind": row.kind}
+        rise.observe("publish_duration_seconds", labels, answered_at.since(requested_at), PUBLISH_BOUNDS)
+    wall = (answered_at or requested_at or _instant(row, "taken")).wall
+    raise_totals(conn, row.location, wall, rise)
+    _wake_deliveries(conn, row.probe_id, requested_at or _instant(row, "taken"))
+
+
+def _wake_deliveries(conn: Connection, probe: str, origin: Instant) -> None:
+    """Mark the probe's deliveries as changed, due again at their deadline at the latest."""
+    scheduled = func.coalesce(deliveries.c.scheduled_time - origin.wall, 0.0)
+    conn.execute(
+        update(deliveries)
+        .where(deliveries.c.probe_id == probe, deliveries.c.open == 1)
+        .values(
+            dirty=1,
+            due_wall=origin.wall + scheduled + deliveries.c.within,
+            due_boottime=origin.boottime + scheduled + deliveries.c.within,
+            due_boot_id=origin.boot_id,
+        )
+    )

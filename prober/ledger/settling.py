@@ -1,0 +1,217 @@
+"""Stage settle: verdicts and totals in one transaction, each question written once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, or_, select, update
+
+from prober.clock import Instant
+from prober.correlate import CoverageFact, DeliveryFacts, Offset, SightingFact, StepFact
+from prober.interval import Interval
+from prober.judge import OutcomeFinding, TimelinessFinding
+from prober.ledger.tables import coverage, deliveries, instant_of, instant_values, observers, offsets, sightings, steps
+from prober.ledger.totals import LATENCY_BOUNDS, UNCERTAINTY_BOUNDS, Rise, raise_totals
+from prober.model import Arrive, How, Outcome, PublishResult, Stamp, StepState
+
+MAX_PASS = 1000
+"""Deliveries that one pass judges at the most; more are judged by the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What can be said about a delivery now, and the instant from which its times count."""
+
+    timeliness: TimelinessFinding | None
+    outcome: OutcomeFinding | None
+    latency: Interval | None
+    origin: Instant
+    contradiction: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What one pass did: (delivery, probe) pairs with a new verdict, and when time alone may next settle one."""
+
+    settled: tuple[tuple[int, str], ...]
+    next_due: Instant | None
+    more: bool
+
+
+Decide = Callable[[DeliveryFacts, Instant], Decision | None]
+
+
+def settle_due(conn: Connection, location: str, now: Instant, served: Set[str], decide: Decide) -> Settled:
+    """Judge every delivery with a new fact or whose time has come, and write what is now certain."""
+    rows = _due(conn, location, now)
+    facts = _facts(conn, location, rows, served)
+    rise = Rise()
+    settled = []
+    for row in rows:
+        decision = decide(facts[row.id], now)
+        if decision is None:
+            conn.execute(update(deliveries).where(deliveries.c.id == row.id).values(dirty=0))
+        elif _write(conn, row, decision, now, rise):
+            settled.append((row.id, row.probe_id))
+    raise_totals(conn, location, now.wall, rise)
+    return Settled(tuple(settled), _next_due(conn, location, now), len(rows) == MAX_PASS)
+
+
+def _due(conn: Connection, location: str, now: Instant) -> list[Row[Any]]:
+    here = deliveries.c.location == location
+    dirty = conn.execute(select(deliveries).where(here, deliveries.c.dirty == 1).limit(MAX_PASS)).all()
+    due = conn.execute(
+        select(deliveries)
+        .where(
+            here,
+            deliveries.c.open == 1,
+            or_(
+                and_(deliveries.c.due_boot_id == now.boot_id, deliveries.c.due_boottime <= now.boottime),
+                and_(deliveries.c.due_boot_id != now.boot_id, deliveries.c.due_wall <= now.wall),
+            ),
+        )
+        .limit(MAX_PASS)
+    ).all()
+    return list({row.id: row for row in [*dirty, *due]}.values())[:MAX_PASS]
+
+
+def _next_due(conn: Connection, location: str, now: Instant) -> Instant | None:
+    """The earliest due time that still lies ahead; what is overdue waits for a fact."""
+    due = select(deliveries.c.due_wall, deliveries.c.due_boottime, deliveries.c.due_boot_id).where(
+        deliveries.c.location == location, deliveries.c.open == 1
+    )
+    this_boot = due.where(deliveries.c.due_boot_id == now.boot_id, deliveries.c.due_boottime > now.boottime)
+    other_boots = due.where(deliveries.c.due_boot_id != now.boot_id, deliveries.c.due_wall > now.wall)
+    rows = [
+        conn.execute(this_boot.order_by(deliveries.c.due_boottime).limit(1)).first(),
+        conn.execute(other_boots.order_by(deliveries.c.due_wall).limit(1)).first(),
+    ]
+    ahead = [moment for row in rows if row is not None and (moment := instant_of(row, "due")) is not None]
+    return max(ahead, key=now.since, default=None)
+
+
+def _facts(
+    conn: Connection, location: str, rows: Sequence[Row[Any]], served: Set[str]
+) -> Mapping[int, DeliveryFacts]:
+    probe_ids = {row.probe_id for row in rows}
+    steps_by = {
+        (row.probe_id, row.number): row
+        for row in conn.execute(select(steps).where(steps.c.probe_id.in_(probe_ids))).all()
+    }
+    first = {row.delivery_id: row for row in conn.execute(_first_sightings(probe_ids)).all()}
+    seen: dict[str, set[int]] = {}
+    for row in conn.execute(
+        select(deliveries.c.probe_id, deliveries.c.id).where(
+            deliveries.c.probe_id.in_(probe_ids), deliveries.c.sighting_id.is_not(None)
+        )
+    ).all():
+        seen.setdefault(row.probe_id, set()).add(row.id)
+    cover = {row.identity: row for row in conn.execute(select(coverage).where(coverage.c.location == location)).all()}
+    blind = {row.name: row for row in conn.execute(select(observers).where(observers.c.location == location)).all()}
+    clocks = {
+        row.source: Offset(Interval(row.lower, row.upper, row.source), row.boot_id)
+        for row in conn.execute(select(offsets).where(offsets.c.location == location).order_by(offsets.c.at)).all()
+    }
+    return {
+        row.id: DeliveryFacts(
+            within=row.within,
+            give_up=row.give_up,
+            arrive=Arrive(row.arrive),
+            scheduled_time=row.scheduled_time,
+            step=_step(steps_by[row.probe_id, row.step_number]),
+            stop=None if row.stop_step is None else _step(steps_by[row.probe_id, row.stop_step]),
+            sighting=_sighting(first.get(row.id)),
+            seen_elsewhere=bool(seen.get(row.probe_id, set()) - {row.id}),
+            coverage=_coverage(cover.get(row.identity)),
+            failed_read=instant_of(blind[row.observer], "failed_read") if row.observer in blind else None,
+            served=row.identity in served,
+            offsets=clocks,
+        )
+        for row in rows
+    }
+
+
+def _first_sightings(probe_ids: set[str]) -> Any:
+    return (
+        select(sightings)
+        .join(deliveries, deliveries.c.sighting_id == sightings.c.id)
+        .where(deliveries.c.probe_id.in_(probe_ids))
+    )
+
+
+def _step(row: Row[Any]) -> StepFact:
+    return StepFact(
+        number=row.number,
+        state=StepState(row.state),
+        result=PublishResult(row.result) if row.result else None,
+        taken_at=instant_of(row, "taken"),
+        requested_at=instant_of(row, "requested"),
+        ended_at=instant_of(row, "ended"),
+    )
+
+
+def _sighting(row: Row[Any] | None) -> SightingFact | None:
+    if row is None:
+        return None
+    upper = instant_of(row, "upper")
+    assert upper is not None  # noqa: S101 - written with the row
+    stamp = None if row.stamp_at is None else Stamp(row.stamp_at, row.stamp_resolution, row.stamp_source)
+    return SightingFact(
+        lower=instant_of(row, "lower"),
+        upper=upper,
+        how=How(row.how),
+        misplaced=bool(row.misplaced),
+        checks_failed=tuple(json.loads(row.checks_failed)),
+        stamp=stamp,
+    )
+
+
+def _coverage(row: Row[Any] | None) -> CoverageFact | None:
+    if row is None:
+        return None
+    since, watermark = instant_of(row, "since"), instant_of(row, "watermark")
+    return None if since is None or watermark is None else CoverageFact(since, watermark)
+
+
+def _write(conn: Connection, row: Row[Any], decision: Decision, now: Instant, rise: Rise) -> bool:
+    """Write what is newly certain, raise the totals for it, and set when time alone may say more."""
+    values: dict[str, object] = {"dirty": 0}
+    labels = {"scenario": row.scenario, "kind": row.kind, "channel": row.channel}
+    timeliness = decision.timeliness if row.timeliness is None else None
+    outcome = decision.outcome if row.outcome is None else None
+    if timeliness is not None:
+        values |= {"timeliness": timeliness.verdict.value, "timeliness_reason": timeliness.reason,
+                   "timeliness_at": now.wall}  # fmt: skip
+        rise.count("timeliness_total", {**labels, "verdict": timeliness.verdict.value})
+    if outcome is not None:
+        values |= {"outcome": outcome.verdict.value, "outcome_reason": outcome.reason, "outcome_at": now.wall}
+        rise.count("deliveries_total", {**labels, "outcome": outcome.verdict.value})
+        _count_latency(row, decision, outcome, labels, rise)
+    if (timeliness or outcome) and decision.latency is not None and row.latency_upper is None:
+        values |= {"latency_lower": decision.latency.lower, "latency_upper": decision.latency.upper,
+                   "latency_basis": decision.latency.basis}  # fmt: skip
+        if decision.contradiction:
+            rise.count("internal_errors_total", {"component": "clock", "reason": "contradiction"})
+    timeliness_known = (timeliness or row.timeliness) is not None
+    if timeliness_known and (outcome or row.outcome) is not None:
+        values["open"] = 0
+    else:
+        # What stays due after its moment has passed is judged again with every new fact, e.g. coverage.
+        moment = row.give_up if timeliness_known else row.within
+        values |= instant_values("due", decision.origin.plus(moment))
+    conn.execute(update(deliveries).where(deliveries.c.id == row.id).values(values))
+    return timeliness is not None or outcome is not None
+
+
+def _count_latency(
+    row: Row[Any], decision: Decision, outcome: OutcomeFinding, labels: Mapping[str, str], rise: Rise
+) -> None:
+    bounds = sorted({*LATENCY_BOUNDS, row.within})
+    if outcome.verdict is Outcome.LOST:
+        rise.observe_in("delivery_latency_seconds", labels, row.give_up, float("inf"))
+    elif decision.latency is not None and outcome.verdict in {Outcome.DELIVERED, Outcome.DAMAGED, Outcome.MISPLACED}:
+        rise.observe("delivery_latency_seconds", labels, max(0.0, decision.latency.upper), bounds)
+        rise.observe("delivery_uncertainty_seconds", labels, decision.latency.width, UNCERTAINTY_BOUNDS)

@@ -1,0 +1,270 @@
+"""The ledger's tables as data. Instants are three columns: wall, boottime, boot id. Durations are seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text, UniqueConstraint, text
+
+from prober.clock import Instant
+
+HEAD = "0001"
+"""The migration that this version writes; migrations/versions/ ends with it."""
+
+metadata = MetaData()
+
+
+def instant_columns(name: str) -> tuple[Column[Any], ...]:
+    """The three columns of one instant."""
+    return (
+        Column(f"{name}_wall", Float(53)),
+        Column(f"{name}_boottime", Float(53)),
+        Column(f"{name}_boot_id", String(16)),
+    )
+
+
+def instant_values(name: str, instant: Instant | None) -> dict[str, float | str | None]:
+    """An instant as the values of its three columns."""
+    if instant is None:
+        return {f"{name}_wall": None, f"{name}_boottime": None, f"{name}_boot_id": None}
+    return {
+        f"{name}_wall": instant.wall,
+        f"{name}_boottime": instant.boottime,
+        f"{name}_boot_id": instant.boot_id,
+    }
+
+
+def instant_of(row: Any, name: str) -> Instant | None:
+    """The instant in a row's three columns, None when it is not on record."""
+    wall = getattr(row, f"{name}_wall")
+    if wall is None:
+        return None
+    return Instant(wall, getattr(row, f"{name}_boottime"), getattr(row, f"{name}_boot_id"))
+
+
+probes = Table(
+    "probes",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("location", String(64), nullable=False),
+    Column("scenario", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("slot", Float(53), nullable=False),
+    Column("run", String(32), nullable=False),  # empty for a scheduled probe
+    Column("number", Integer, nullable=False),
+    Column("trace_id", String(32), nullable=False),
+    Column("publication", Text, nullable=False),  # JSON of model.Publication
+    *instant_columns("planned"),
+    UniqueConstraint("location", "scenario", "run", "slot", "number", name="probe_identity"),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("probe_id", ForeignKey("probes.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("location", String(64), nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("recipient", String(320), nullable=False),
+    Column("after_step", Integer),  # waits for this step to be accepted, and for its publication id
+    Column("publication_id", String(64), nullable=False),
+    Column("late_after", Float(53), nullable=False),  # seconds after it was due
+    Column("state", String(16), nullable=False),
+    Column("taken_by", String(80), nullable=False),
+    Column("result", String(16)),
+    Column("status", Integer),
+    Column("title", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("correlation_id", String(200), nullable=False),
+    *instant_columns("due"),
+    *instant_columns("taken"),
+    *instant_columns("requested"),
+    *instant_columns("ended"),
+)
+Index(
+    "steps_unfinished",
+    steps.c.location,
+    steps.c.state,
+    sqlite_where=text("state IN ('planned', 'taken')"),
+    postgresql_where=text("state IN ('planned', 'taken')"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("probe_id", ForeignKey("probes.id"), nullable=False, index=True),
+    Column("location", String(64), nullable=False),
+    Column("scenario", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("channel", String(64), nullable=False),
+    Column("channel_kind", String(16), nullable=False),
+    Column("identity", String(400), nullable=False),
+    Column("observer", String(64), nullable=False),
+    Column("senders", Text, nullable=False),  # JSON list
+    Column("within", Float(53), nullable=False),
+    Column("give_up", Float(53), nullable=False),
+    Column("arrive", String(16), nullable=False),
+    Column("scheduled_time", Float(53)),
+    Column("checks", Text, nullable=False),  # JSON list of texts
+    Column("step_number", Integer, nullable=False),
+    Column("stop_step", Integer),
+    Column("open", Integer, nullable=False),  # 1 until both questions are settled
+    Column("dirty", Integer, nullable=False),  # 1 while a new fact has not been judged
+    *instant_columns("due"),  # when time alone may settle it
+    Column("timeliness", String(16)),
+    Column("timeliness_reason", Text, nullable=False),
+    Column("timeliness_at", Float(53)),
+    Column("outcome", String(16)),
+    Column("outcome_reason", Text, nullable=False),
+    Column("outcome_at", Float(53)),
+    Column("latency_lower", Float(53)),
+    Column("latency_upper", Float(53)),
+    Column("latency_basis", String(64), nullable=False),
+    Column("copies", Integer, nullable=False),
+    Column("sighting_id", Integer),
+    UniqueConstraint("probe_id", "channel", name="delivery_identity"),
+)
+Index(
+    "deliveries_dirty",
+    deliveries.c.location,
+    sqlite_where=text("dirty = 1"),
+    postgresql_where=text("dirty = 1"),
+)
+Index(
+    "deliveries_due",
+    deliveries.c.location,
+    deliveries.c.due_boot_id,
+    deliveries.c.due_boottime,
+    sqlite_where=text("open = 1"),
+    postgresql_where=text("open = 1"),
+)
+Index(
+    "deliveries_awaited",
+    deliveries.c.location,
+    deliveries.c.observer,
+    deliveries.c.due_boot_id,
+    deliveries.c.due_boottime,
+    sqlite_where=text("open = 1"),
+    postgresql_where=text("open = 1"),
+)
+Index(
+    "deliveries_open_identity",
+    deliveries.c.identity,
+    sqlite_where=text("open = 1"),
+    postgresql_where=text("open = 1"),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("value", String(200), primary_key=True),
+    Column("probe_id", ForeignKey("probes.id"), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("channel", String(64), nullable=False),  # empty: serves all channels of the probe
+)
+
+sightings = Table(
+    "sightings",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("location", String(64), nullable=False),
+    Column("identity", String(400), nullable=False),
+    Column("channel", String(64), nullable=False),
+    Column("message_id", String(300), nullable=False),
+    Column("fingerprint", String(300), nullable=False),
+    Column("delivery_id", Integer, nullable=False),  # 0: no delivery's (yet)
+    Column("how", String(16), nullable=False),
+    Column("role", String(16), nullable=False),  # first, copy, candidate, stray
+    Column("stray", String(16)),
+    Column("misplaced", Integer, nullable=False),
+    Column("checks_failed", Text, nullable=False),  # JSON list
+    Column("sender", String(320), nullable=False),
+    Column("stamp_at", Float(53)),
+    Column("stamp_resolution", Float(53)),
+    Column("stamp_source", String(100)),
+    *instant_columns("lower"),
+    *instant_columns("upper"),
+    UniqueConstraint("location", "identity", "message_id", "delivery_id", name="sighting_identity"),
+)
+Index("sightings_by_delivery", sightings.c.delivery_id)
+Index("sightings_by_fingerprint", sightings.c.identity, sightings.c.fingerprint)
+
+candidates = Table(
+    "candidates",
+    metadata,
+    Column("value", String(200), primary_key=True),
+    Column("sighting_id", ForeignKey("sightings.id"), primary_key=True, index=True),
+)
+
+held = Table(
+    "held",
+    metadata,
+    Column("sighting_id", ForeignKey("sightings.id"), primary_key=True),
+    Column("texts", Text, nullable=False),  # JSON list, bounded
+    *instant_columns("until"),
+)
+
+waypoints = Table(
+    "waypoints",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("probe_id", ForeignKey("probes.id"), nullable=False, index=True),
+    Column("delivery_id", Integer),
+    Column("name", String(64), nullable=False),
+    Column("at", Float(53), nullable=False),
+    Column("resolution", Float(53), nullable=False),
+    Column("source", String(100), nullable=False),
+)
+
+coverage = Table(
+    "coverage",
+    metadata,
+    Column("location", String(64), primary_key=True),
+    Column("identity", String(400), primary_key=True),
+    Column("channel", String(64), nullable=False),
+    *instant_columns("since"),
+    *instant_columns("watermark"),
+)
+
+observers = Table(
+    "observers",
+    metadata,
+    Column("location", String(64), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("cursor", Text),
+    Column("blind_reason", String(64), nullable=False),  # empty while it can see
+    Column("blind_detail", Text, nullable=False),
+    *instant_columns("blind_since"),
+    *instant_columns("failed_read"),  # when the latest failed read began
+)
+
+offsets = Table(
+    "offsets",
+    metadata,
+    Column("location", String(64), primary_key=True),
+    Column("source", String(100), primary_key=True),
+    Column("boot_id", String(16), primary_key=True),
+    Column("lower", Float(53), nullable=False),
+    Column("upper", Float(53), nullable=False),
+    Column("at", Float(53), nullable=False),
+)
+
+totals = Table(
+    "totals",
+    metadata,
+    Column("location", String(64), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("labels", String(400), primary_key=True),  # canonical JSON
+    Column("value", Float(53), nullable=False),
+)
+
+totals_hourly = Table(
+    "totals_hourly",
+    metadata,
+    Column("location", String(64), primary_key=True),
+    Column("hour", Integer, primary_key=True),  # hours since 1970
+    Column("name", String(64), primary_key=True),
+    Column("labels", String(400), primary_key=True),
+    Column("value", Float(53), nullable=False),
+)

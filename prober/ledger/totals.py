@@ -1,0 +1,72 @@
+"""Counters and histogram buckets as rows: raised with the fact, never recomputed, never pruned."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from sqlalchemy import Connection, Table
+
+from prober.ledger.dialect import insert
+from prober.ledger.tables import totals, totals_hourly
+
+LATENCY_BOUNDS = (
+    0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 25.0, 30.0, 45.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
+)  # fmt: skip
+"""Upper bounds, in seconds, of the delivery latency's buckets; each configured ``within`` is added."""
+
+PUBLISH_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""The same for the API's answer; 0.15 and 0.3 are the objective's and the warning's."""
+
+UNCERTAINTY_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""The same for the width of a latency's interval."""
+
+START_DELAY_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""The same for how late a probe was started."""
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class Rise:
+    """What one transaction adds to the totals."""
+
+    def __init__(self) -> None:
+        self.amounts: Counter[tuple[str, Labels]] = Counter()
+
+    def count(self, name: str, labels: Mapping[str, str], amount: float = 1) -> None:
+        """Raise a counter."""
+        self.amounts[name, tuple(sorted(labels.items()))] += amount  # type: ignore[assignment]
+
+    def observe(self, name: str, labels: Mapping[str, str], value: float, bounds: Iterable[float]) -> None:
+        """Raise the one bucket into which ``value`` falls, and the sum and count. Buckets are not cumulative here."""
+        bucket = min((bound for bound in bounds if value <= bound), default=float("inf"))
+        self.observe_in(name, labels, value, bucket)
+
+    def observe_in(self, name: str, labels: Mapping[str, str], value: float, bucket: float) -> None:
+        """The same with the bucket given: a lost delivery adds its give-up to the sum but lies in +Inf."""
+        le = "+Inf" if bucket == float("inf") else repr(float(bucket))
+        self.count(f"{name}_bucket", {**labels, "le": le})
+        self.count(f"{name}_sum", labels, value)
+        self.count(f"{name}_count", labels)
+
+
+def raise_totals(conn: Connection, location: str, wall: float, rise: Rise) -> None:
+    """Add to the totals and to the row of the present hour, in the caller's transaction."""
+    if not rise.amounts:
+        return
+    rows = [
+        {"location": location, "name": name, "labels": json.dumps(dict(labels), separators=(",", ":")), "value": amount}
+        for (name, labels), amount in sorted(rise.amounts.items())
+    ]
+    _add(conn, totals, rows)
+    _add(conn, totals_hourly, [{**row, "hour": int(wall // 3600)} for row in rows])
+
+
+def _add(conn: Connection, table: Table, rows: list[dict[str, object]]) -> None:
+    statement = insert(conn, table)
+    statement = statement.on_conflict_do_update(
+        index_elements=list(table.primary_key.columns),
+        set_={"value": table.c.value + statement.excluded.value},
+    )
+    conn.execute(statement, rows)

@@ -1,0 +1,253 @@
+"""Repeats the stages, woken by facts: the only place that starts tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from prober import stages
+from prober.clock import Clock, Instant, wait_for_any
+from prober.errors import LedgerError, Unreadable
+from prober.ledger import observing, publishing
+from prober.ledger.planning import PlannedProbe
+from prober.model import Wake
+from prober.processes import alive
+from prober.stages import Flow, Watch
+
+log = structlog.get_logger()
+
+IDLE_READ = 60.0
+"""Seconds between complete reads while nothing is awaited: sight is proven, and bounds stay narrow."""
+
+OTHERS = 5.0
+"""Seconds after which facts that another process put on the ledger are looked for."""
+
+FIRST_RETRY, MAX_RETRY = 0.25, 5.0
+"""Seconds between attempts to see again: sight is back within 10 s of the server."""
+
+LEAST_MARGIN = 0.05
+"""Seconds before a deadline at which the read that must end by it starts, at the least."""
+
+
+@dataclass(slots=True)
+class Sight:
+    """What a watch loop remembers of its reads: when the last one began, how long they take."""
+
+    last_started: Instant | None = None
+    durations: list[float] = field(default_factory=list)
+    failures: int = 0
+    blind: str = ""
+
+    def margin(self) -> float:
+        """Seconds that a read needs to end by a deadline, judged by the slowest of the latest."""
+        return max(LEAST_MARGIN, 1.5 * max(self.durations, default=0.0))
+
+    def next_read(self, awaited: observing.Awaited, poll: float | None, now: Instant) -> Instant:
+        """When to read next: before the next bound, at it, or after the polling period."""
+        last = self.last_started or now
+        times = [last.plus(IDLE_READ)]
+        if awaited.bound is not None:
+            before = awaited.bound.plus(-self.margin())
+            times.append(before if now.since(before) < 0 else awaited.bound)
+        if poll is not None and awaited.open:
+            times.append(last.plus(poll))
+        return max(times, key=now.since)
+
+    def took(self, started: Instant, ended: Instant) -> None:
+        """Remember a read that worked."""
+        self.last_started = started
+        self.durations = [*self.durations[-19:], ended.since(started)]
+        self.failures, self.blind = 0, ""
+
+    def failed(self, error: Unreadable) -> float:
+        """Remember one that did not; returns the seconds to wait before the next."""
+        self.failures += 1
+        self.blind = str(error)
+        return min(FIRST_RETRY * 2.0 ** min(self.failures - 1, 8), MAX_RETRY)
+
+
+class Loops:
+    """All loops of one process over one ledger.
+
+    ``on_settled`` is told the (delivery, probe) pairs that have a new verdict; ``on_change`` that something else is
+    worth showing (an answer, a sight lost or regained).
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        *,
+        on_settled: Callable[[Sequence[tuple[int, str]]], Awaitable[None]],
+        on_change: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.flow = flow
+        self.sights = {watch.observer.name: Sight() for watch in flow.watches}
+        self.internal_errors: Counter[tuple[str, str]] = Counter()
+        self._on_settled = on_settled
+        self._on_change = on_change
+        self._steps = asyncio.Event()
+        self._facts = asyncio.Event()
+        self._looked = asyncio.Event()
+        self._bounds = {name: asyncio.Event() for name in self.sights}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        dead = await self.flow.ledger.write(
+            publishing.record_interrupted, self.flow.location, self.flow.clock.now(), alive
+        )
+        if dead:
+            log.warning("Steps of an ended process are taken as interrupted.", action="interrupted", steps=dead)
+        self._start("publish", self._publish)
+        self._start("settle", self._settle)
+        for watch in self.flow.watches:
+            self._start(f"observe {watch.observer.name}", lambda watch=watch: self._observe(watch))  # type: ignore[misc]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def launch(self, drafts: Sequence[PlannedProbe]) -> None:
+        """Put probes on record and let them be published."""
+        await stages.plan(self.flow, drafts)
+        self._steps.set()
+
+    async def sighted(self, bound: float) -> None:
+        """Return once every observer has read once, or has failed to, at the latest after ``bound`` seconds."""
+        end = self.flow.clock.now().plus(bound)
+        while any(sight.last_started is None and not sight.failures for sight in self.sights.values()):
+            left = end.since(self.flow.clock.now())
+            if left <= 0:
+                return
+            self._looked.clear()
+            await wait_for_any(self.flow.clock, self._looked, left)
+
+    def _start(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
+        task = asyncio.create_task(self._guarded(name, loop), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
+        """Run a loop for ever: what ends it is counted, and it starts again."""
+        failures = 0
+        while True:
+            try:
+                await loop()
+                return
+            except LedgerError as error:
+                reason, words = type(error).__name__, str(error)
+            except Exception as error:  # noqa: BLE001 - counted, logged and tried again
+                reason, words = type(error).__name__, repr(error)
+            self.internal_errors[name.split()[0], reason] += 1
+            log.error("A loop ended and starts again.", action="loop_restart", loop=name, reason=reason, error=words)
+            await self._on_change()
+            failures += 1
+            await self.flow.clock.sleep(min(FIRST_RETRY * 2.0 ** min(failures - 1, 8), MAX_RETRY))
+
+    async def _publish(self) -> None:
+        while True:
+            self._steps.clear()
+            claimed = await stages.claim(self.flow)
+            for step in claimed.steps:
+                self._start(f"take {step.step.probe}", lambda step=step: self._take(step))  # type: ignore[misc]
+            if claimed.late:
+                self._facts.set()
+            if not claimed.steps:
+                await self._until(self._steps, claimed.next_due)
+
+    async def _take(self, step: publishing.ClaimedStep) -> None:
+        """One step, once: what fails beyond the target's own errors is on record by then and is not repeated."""
+        try:
+            await stages.take(self.flow, step)
+        except Exception as error:  # noqa: BLE001 - on record as our own fault; counted here
+            self.internal_errors["publish", type(error).__name__] += 1
+            log.exception("A step ended in an error of our own.", action="own_fault", probe=step.step.probe)
+        self._facts.set()
+        self._steps.set()
+        for event in self._bounds.values():
+            event.set()
+        await self._on_change()
+
+    async def _settle(self) -> None:
+        while True:
+            self._facts.clear()
+            done = await stages.settle(self.flow)
+            if done.settled:
+                await self._on_settled(done.settled)
+                for event in self._bounds.values():
+                    event.set()
+            if not done.more:
+                await self._until(self._facts, done.next_due)
+
+    async def _until(self, event: asyncio.Event, due: Instant | None) -> None:
+        left = OTHERS if due is None else min(OTHERS, due.since(self.flow.clock.now()))
+        await wait_for_any(self.flow.clock, event, left)
+
+    async def _observe(self, watch: Watch) -> None:
+        sight, clock = self.sights[watch.observer.name], self.flow.clock
+        while True:
+            begun = clock.now()
+            try:
+                await stages.observe(self.flow, watch)
+            except Unreadable as error:
+                news = sight.blind != str(error)
+                pause = sight.failed(error)
+                self._looked.set()
+                self._facts.set()
+                if news:
+                    log.warning("An observer is blind.", action="blind", observer=watch.observer.name,
+                                reason=error.reason)  # fmt: skip
+                    await self._on_change()
+                await clock.sleep(pause)
+                continue
+            except observing.CursorMoved:
+                continue
+            if sight.blind:
+                log.info("An observer sees again.", action="sees", observer=watch.observer.name)
+            sight.took(begun, clock.now())
+            self._looked.set()
+            self._facts.set()
+            await self._watch_pushes(watch, sight)
+
+    async def _watch_pushes(self, watch: Watch, sight: Sight) -> None:
+        """Record what is pushed until a complete read is due."""
+        name, clock = watch.observer.name, self.flow.clock
+        changed = self._bounds[name]
+        while True:
+            changed.clear()
+            now = clock.now()
+            awaited = await self.flow.ledger.read(
+                observing.awaited, self.flow.location, name, sight.last_started, now
+            )
+            due = sight.next_read(awaited, watch.observer.poll, now)
+            wake = await _wait_or_change(clock, watch, due, changed)
+            if wake.pushed and await stages.observe_pushed(self.flow, watch, wake.pushed):
+                self._facts.set()
+            if wake.unread or clock.now().since(due) >= 0:
+                return
+
+
+async def _wait_or_change(clock: Clock, watch: Watch, until: Instant, changed: asyncio.Event) -> Wake:
+    """Wait on the observer; come back early when what is awaited has changed."""
+    waiting = asyncio.ensure_future(watch.observer.wait(until))
+    change = asyncio.ensure_future(changed.wait())
+    try:
+        await asyncio.wait({waiting, change}, return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            waiting.cancel()
+            await asyncio.wait({waiting})
+        return Wake() if waiting.cancelled() else waiting.result()
+    finally:
+        change.cancel()
+        waiting.cancel()
+        await asyncio.gather(change, waiting, return_exceptions=True)
+

@@ -1,0 +1,37 @@
+"""Seam: what an observer must do. Adapters know the nouns, never each other."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Protocol, Self
+
+from prober.clock import Instant
+from prober.model import Batch, Wake
+
+
+class Observer(Protocol):
+    """One account through which channels are read. It connects once and recovers by itself.
+
+    ``poll`` is the period in seconds at which it wants to be read while deliveries are open, None where pushes and
+    aligned reads are enough. ``channels`` are the names of the channels that it reads. ``wait`` may be cancelled
+    without losing a push: what was not returned comes with the next call.
+    """
+
+    name: str
+    channels: tuple[str, ...]
+    poll: float | None
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    async def wait(self, until: Instant) -> Wake:
+        """Return when something may be new, or at ``until``. A lost connection is a reason to read."""
+
+    async def read(self, cursor: str | None) -> Batch:
+        """Read completely: everything after ``cursor`` (None: from now on), never told what to look for.
+
+        Raises Unreadable when the read would not have shown what is there.
+        """

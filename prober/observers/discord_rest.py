@@ -1,0 +1,211 @@
+"""Discord's REST API as far as an observer needs it, on aiohttp.
+
+Not on discord.py's HTTP client: that one sleeps through 429s and 5xx inside a request, up to 25 s without a bound
+of ours, and retries a POST; a complete read must end, or fail with its reason, while its instants still mean
+something.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from prober import __version__
+from prober.clock import Clock, Instant
+from prober.errors import Unreadable
+from prober.observers.discord_text import CONTROL_TEXT, is_message
+
+USER_AGENT = f"DiscordBot (https://delivery-prober.example, {__version__})"
+PAGE = 100
+
+_SUPPRESS_NOTIFICATIONS = 1 << 12
+_ANSWERED_WITHIN = 10.0
+_CONNECTED_WITHIN = 5.0
+_PATIENCE = 5.0
+_MOST_BYTES = 32 * 1024 * 1024
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+
+
+class DiscordRest:
+    """One HTTP session under one bot token; every failure is an :class:`Unreadable`.
+
+    ``timeout`` bounds each request, in seconds.
+    """
+
+    def __init__(self, token: str, api_url: str, clock: Clock, *, timeout: float = _ANSWERED_WITHIN) -> None:
+        self._headers = {"Authorization": f"Bot {token}", "User-Agent": USER_AGENT}
+        self._url = api_url.rstrip("/")
+        self._clock = clock
+        self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout, _CONNECTED_WITHIN))
+        self._closed_until: dict[str, Instant] = {}
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(headers=self._headers, timeout=self._timeout)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def guild_of(self, channel: str) -> str:
+        """The id of the guild to which a channel belongs."""
+        answer = await self._call("GET", f"/channels/{channel}")
+        if not isinstance(answer, dict):
+            raise Unreadable("protocol", f"Discord's answer about channel {channel} is no object")
+        return str(answer.get("guild_id") or "")
+
+    async def messages_from(self, channel: str, anchor: str) -> list[dict[str, Any]]:
+        """Everything in the history from ``anchor`` on, the anchor included, oldest first."""
+        found: list[dict[str, Any]] = []
+        after = int(anchor) - 1
+        while True:
+            page = await self._call("GET", f"/channels/{channel}/messages", {"after": str(after), "limit": str(PAGE)})
+            if not isinstance(page, list) or not all(is_message(message) for message in page):
+                raise Unreadable("protocol", f"Discord's answer for channel {channel} is no list of messages")
+            newer = sorted(
+                (message for message in page if int(message["id"]) > after), key=lambda each: int(each["id"])
+            )
+            found += newer
+            if len(page) < PAGE:
+                return found
+            if not newer:
+                raise Unreadable("protocol", f"Discord's history of channel {channel} does not advance")
+            after = int(newer[-1]["id"])
+
+    async def post_control(self, channel: str) -> tuple[Instant, str, Instant]:
+        """Post a control message that rings nowhere: when it was sent, its id, when the answer came."""
+        body = {"content": CONTROL_TEXT, "flags": _SUPPRESS_NOTIFICATIONS, "allowed_mentions": {"parse": []}}
+        sent = self._clock.now()
+        answer = await self._call("POST", f"/channels/{channel}/messages", body=body)
+        answered = self._clock.now()
+        if not is_message(answer):
+            raise Unreadable("protocol", f"Discord's answer to a control message in channel {channel} has no id")
+        return sent, answer["id"], answered
+
+    async def session_starts(self) -> tuple[int, float]:
+        """How many IDENTIFYs are left, and in how many seconds their number is renewed."""
+        answer = await self._call("GET", "/gateway/bot")
+        try:
+            limit = answer["session_start_limit"]
+            return int(limit["remaining"]), float(limit["reset_after"]) / 1000
+        except (TypeError, KeyError, ValueError) as error:
+            raise Unreadable("protocol", "Discord's /gateway/bot does not tell how many sessions are left") from error
+
+    async def _call(
+        self, method: str, path: str, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
+    ) -> Any:
+        bucket = f"{method} {path}"
+        for _ in range(_TRIES):
+            await self._wait_for_limit(bucket)
+            answer = await self._exchange(method, path, query, body)
+            self._learn_limit(bucket, answer)
+            if answer.status != 429:
+                return _accepted(answer, method, path)
+        raise self._limited(bucket)
+
+    async def _exchange(
+        self, method: str, path: str, query: Mapping[str, str] | None, body: Mapping[str, Any] | None
+    ) -> _Answer:
+        """One request and its answer: the one place where aiohttp's errors are mapped."""
+        try:
+            async with self._session.request(method, self._url + path, params=query, json=body) as response:
+                return _Answer(response.status, response.headers, _decoded(await _bounded(response)))
+        except TimeoutError as error:
+            raise Unreadable("timeout", f"Discord did not answer {method} {path} in time") from error
+        except aiohttp.ClientPayloadError as error:
+            raise Unreadable("protocol", f"Discord's answer to {method} {path} broke off") from error
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
+            raise Unreadable("unreachable", "api_url is no http(s) URL; correct it") from error
+        except (aiohttp.ClientConnectionError, OSError) as error:
+            raise Unreadable("unreachable", f"no connection to Discord for {method} {path}: {error}") from error
+        except aiohttp.ClientError as error:
+            raise Unreadable("protocol", f"{type(error).__name__} on {method} {path}") from error
+
+    async def _wait_for_limit(self, bucket: str) -> None:
+        while (left := self._closed_for(bucket)) > 0:
+            if left > _PATIENCE:
+                raise self._limited(bucket)
+            await self._clock.sleep(left)
+
+    def _closed_for(self, bucket: str) -> float:
+        now = self._clock.now()
+        self._closed_until = {name: until for name, until in self._closed_until.items() if until.since(now) > 0}
+        return max(
+            (self._closed_until[name].since(now) for name in (bucket, "") if name in self._closed_until), default=0
+        )
+
+    def _limited(self, bucket: str) -> Unreadable:
+        return Unreadable(
+            "rate_limited",
+            f"Discord lets {bucket} in again in {self._closed_for(bucket):.1f} s; use mode gateway or a longer poll",
+        )
+
+    def _learn_limit(self, bucket: str, answer: _Answer) -> None:
+        """Remember until when the route, or after a global 429 everything, is closed."""
+        if answer.status == 429:
+            body = answer.body if isinstance(answer.body, dict) else {}
+            seconds = _seconds(body.get("retry_after"), _seconds(answer.headers.get("Retry-After"), _PATIENCE + 1))
+            scope = "" if body.get("global") or "X-RateLimit-Global" in answer.headers else bucket
+            self._closed_until[scope] = self._clock.now().plus(max(seconds, 0.001))
+        elif answer.headers.get("X-RateLimit-Remaining") == "0":
+            seconds = _seconds(answer.headers.get("X-RateLimit-Reset-After"), 0.0)
+            self._closed_until[bucket] = self._clock.now().plus(seconds)
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(64 * 1024):
+        body += chunk
+        if len(body) > _MOST_BYTES:
+            raise aiohttp.ClientPayloadError("too large")
+    return bytes(body)
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _accepted(answer: _Answer, method: str, path: str) -> Any:
+    """The body of a 2xx; Unreadable, with the mend, for every other answer."""
+    if 200 <= answer.status < 300:
+        if answer.body is None:
+            raise Unreadable("protocol", f"Discord's answer to {method} {path} is no JSON")
+        return answer.body
+    if answer.status == 401:
+        raise Unreadable("auth", "Discord refuses the bot token; copy the current one from the developer portal")
+    if answer.status in {403, 404}:
+        raise Unreadable("missing_access", _missing(answer, method, path))
+    if answer.status >= 500:
+        raise Unreadable("unreachable", f"Discord answers {answer.status} to {method} {path}")
+    raise Unreadable("protocol", f"Discord answers {answer.status} to {method} {path}")
+
+
+def _missing(answer: _Answer, method: str, path: str) -> str:
+    if answer.status == 404:
+        return f"Discord knows no {path}; correct the channel's address"
+    right = "SEND_MESSAGES" if method == "POST" else "VIEW_CHANNEL and READ_MESSAGE_HISTORY"
+    return f"Discord forbids {method} {path}; grant the bot {right} in that channel"
+
+
+def _seconds(value: object, otherwise: float) -> float:
+    try:
+        seconds = float(value) if isinstance(value, (str, int, float)) else otherwise
+    except ValueError:
+        return otherwise
+    return seconds if 0 <= seconds < 1e9 else otherwise

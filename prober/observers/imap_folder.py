@@ -1,0 +1,265 @@
+"""One watched folder: a thread with a connection of its own that waits for pushes and reads when it is asked to."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from prober.clock import Clock, Instant
+from prober.errors import Unreadable
+from prober.model import How
+from prober.observers.imap_session import ImapSettings, Lifeline, Session
+from prober.observers.mail import Mail, read_mail
+
+MOST_MESSAGES = 2000
+"""Messages that one read returns; what is left is for the next."""
+
+REREAD = 500
+"""Messages, the newest, that are read of a folder whose UIDVALIDITY is new."""
+
+_GRACE = 0.25
+_STOP_WITHIN = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Up to where a folder has been read."""
+
+    validity: int
+    uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One message of a folder, read. ``received`` is the server's own time, wall seconds."""
+
+    id: str
+    mail: Mail
+    seen: Instant
+    how: How
+    received: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FolderReading:
+    """What one read of a folder returned.
+
+    ``complete`` says that everything visible at ``started`` is among what was read up to ``position``;
+    ``continues`` that nothing was missed since the position before; ``connection`` numbers the connections.
+    """
+
+    arrivals: tuple[Arrival, ...]
+    position: Position
+    started: Instant
+    ended: Instant
+    continues: bool
+    complete: bool
+    connection: int
+    junk: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of the thread: read after ``position`` (None: from now on), and perhaps where Junk is."""
+
+    position: Position | None
+    known: bool
+    find_junk: bool
+    answer: asyncio.Future[FolderReading]
+
+
+class FolderWatch:
+    """A folder and its thread. ``on_news`` is called in the event loop when something may be new."""
+
+    def __init__(self, folder: str, settings: ImapSettings, clock: Clock, on_news: Callable[[], None]) -> None:
+        self.folder = folder
+        self._settings = settings
+        self._clock = clock
+        self._on_news = on_news
+        self._loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+        self._questions: deque[Question] = deque()
+        self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_reader, False)
+        os.set_blocking(self._wake_writer, False)
+        self._lifeline = Lifeline()
+        self._stopping = False
+        self._session: Session | None = None
+        self._connections = 0
+        self._pushed = False
+        self._thread = threading.Thread(target=self._run, name=f"imap-{settings.username}-{folder}", daemon=True)
+        self._thread.start()
+
+    async def read(self, position: Position | None, *, known: bool, find_junk: bool = False) -> FolderReading:
+        """Read completely after ``position``; None reads from now on, or when ``known`` the newest that there are.
+
+        Raises Unreadable.
+        """
+        answer: asyncio.Future[FolderReading] = self._loop.create_future()
+        self._questions.append(Question(position, known, find_junk, answer))
+        self._wake()
+        return await answer
+
+    async def stop(self) -> None:
+        """End the thread, whatever it is doing, and close its connection; at most a second."""
+        self._stopping = True
+        self._wake()
+        give_up = self._loop.time() + _STOP_WITHIN
+        while not self._ended.is_set() and self._loop.time() < give_up:
+            # Again and again: a cut between the making of a connection and its use would find nothing to cut.
+            self._lifeline.cut()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), 0.02)
+        if self._ended.is_set():
+            self._thread.join()
+            os.close(self._wake_reader)
+            os.close(self._wake_writer)
+        for question in self._questions:
+            question.answer.cancel()
+
+    # --- in the thread ---
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                if self._questions:
+                    self._serve(self._questions.popleft())
+                elif self._session is None:
+                    self._wait(None, None)
+                else:
+                    self._listen(self._session)
+        finally:
+            self._disconnect()
+            self._tell(self._ended.set)
+
+    def _serve(self, question: Question) -> None:
+        if question.answer.cancelled():
+            return
+        try:
+            reading = self._read_twice(question)
+        except Exception as error:
+            self._disconnect()
+            # The suppressed context may hold a secret; whoever reports the error sees the cause only.
+            error.__context__ = error.__cause__
+            self._tell(_fail, question.answer, error)
+        else:
+            self._tell(_succeed, question.answer, reading)
+
+    def _read_twice(self, question: Question) -> FolderReading:
+        """Read; once more on a new connection when the old one turns out to be dead."""
+        if self._session is not None:
+            try:
+                return self._read(self._session, question)
+            except Unreadable:
+                self._disconnect()
+                if self._stopping:
+                    raise
+        self._session = Session(self._settings, self.folder, self._lifeline)
+        self._connections += 1
+        return self._read(self._session, question)
+
+    def _read(self, session: Session, question: Question) -> FolderReading:
+        pushed, self._pushed = self._pushed, False
+        how = How.HISTORY if session.reads == 0 else How.PUSH if pushed else How.POLL
+        started = self._clock.now()
+        session.synchronise()
+        position, continues = question.position, True
+        if position is None and not question.known:
+            uids: list[int] = []
+            last = session.last_uid()
+            # From now on: what became visible before this instant may be behind the position already.
+            started, continues = self._clock.now(), False
+        elif position is None or position.validity != session.validity:
+            uids, continues, how = session.uids_after(0)[-REREAD:], False, How.HISTORY
+            last = max([session.last_uid_at_opening, *uids])
+        else:
+            uids, last = session.uids_after(position.uid), position.uid
+        complete = len(uids) <= MOST_MESSAGES
+        uids = uids[:MOST_MESSAGES]
+        arrivals = self._fetch(session, uids, how)
+        junk = session.find_junk() if question.find_junk else None
+        session.reads += 1
+        return FolderReading(
+            arrivals=arrivals,
+            position=Position(session.validity, max([last, *uids])),
+            started=started,
+            ended=self._clock.now(),
+            continues=continues,
+            complete=complete,
+            connection=self._connections,
+            junk=junk,
+        )
+
+    def _fetch(self, session: Session, uids: list[int], how: How) -> tuple[Arrival, ...]:
+        arrivals: list[Arrival] = []
+        for chunk in session.fetch(uids):
+            seen = self._clock.now()
+            for fetched in chunk:
+                mail = read_mail(fetched.raw, limit=self._settings.max_message_bytes)
+                name = f"{self.folder}/{session.validity}.{fetched.uid}"
+                arrivals.append(Arrival(name, mail, seen, how, fetched.received))
+        return tuple(arrivals)
+
+    def _listen(self, session: Session) -> None:
+        """Wait for a push, a question, or the time to enter IDLE again. A lost connection is news."""
+        try:
+            if not session.pushes:
+                self._wait(None, None)
+                return
+            pushed = session.enter_idle() or self._wait(session, self._settings.renew)
+            if pushed:
+                self._tell(self._on_news)
+            announced = session.leave_idle()
+        except Unreadable:
+            self._disconnect()
+            self._tell(self._on_news)
+            return
+        if pushed and announced:
+            self._pushed = True
+        if pushed:
+            # The question that follows from the news finds the connection ready.
+            self._wait(None, _GRACE)
+
+    def _wait(self, session: Session | None, seconds: float | None) -> bool:
+        """Wait for a wake-up, or until the server says something; True when it did."""
+        if self._questions or self._stopping:
+            return False
+        poll = select.poll()
+        poll.register(self._wake_reader, select.POLLIN)
+        if session is not None:
+            poll.register(session.fileno(), select.POLLIN)
+        ready = [descriptor for descriptor, _ in poll.poll(None if seconds is None else seconds * 1000)]
+        if self._wake_reader in ready:
+            with suppress(BlockingIOError):
+                os.read(self._wake_reader, 4096)
+        return any(descriptor != self._wake_reader for descriptor in ready)
+
+    def _disconnect(self) -> None:
+        session, self._session = self._session, None
+        self._pushed = False
+        if session is not None:
+            session.close()
+
+    def _tell(self, call: Callable[..., None], *about: object) -> None:
+        with suppress(RuntimeError):  # the loop has ended and nobody listens
+            self._loop.call_soon_threadsafe(call, *about)
+
+    def _wake(self) -> None:
+        with suppress(BlockingIOError):  # full of wake-ups: one is enough
+            os.write(self._wake_writer, b"w")
+
+
+def _succeed(answer: asyncio.Future[FolderReading], reading: FolderReading) -> None:
+    if not answer.done():
+        answer.set_result(reading)
+
+
+def _fail(answer: asyncio.Future[FolderReading], error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)

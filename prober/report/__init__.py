@@ -1,0 +1,1 @@
+"""Readers: result values -> what people and programs see."""

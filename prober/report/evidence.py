@@ -1,0 +1,164 @@
+"""Ledger rows -> result values: what is on record, as the JSON and the timeline say it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Row
+
+from prober.clock import Instant
+from prober.interval import Interval
+from prober.ledger.reading import ProbeRecord
+from prober.ledger.tables import instant_of
+from prober.model import ChannelKind, Outcome, PublicationKind, PublishResult, Timeliness, Waypoint
+from prober.report.timeline import Event, Timeline
+from prober.report.values import AnswerResult, DeliveryResult, ProbeResult, VerdictResult
+
+
+def probe_result(record: ProbeRecord) -> ProbeResult:
+    """One probe as its result."""
+    probe = record.probe
+    publishing = _publishing_step(record)
+    requested, ended = instant_of(publishing, "requested"), instant_of(publishing, "ended")
+    return ProbeResult(
+        scenario=probe.scenario,
+        probe=probe.id,
+        slot=None if probe.run else probe.slot,
+        kind=PublicationKind(probe.kind),
+        requested_at=requested.wall if requested else None,
+        answered_at=ended.wall if ended and publishing.status is not None else None,
+        answer=_answer(publishing),
+        trace_id=probe.trace_id,
+        deliveries=tuple(_delivery(record, row) for row in record.deliveries),
+    )
+
+
+def _publishing_step(record: ProbeRecord) -> Row[Any]:
+    """The step that tells how the publication went: the first that was not accepted, else the first."""
+    bad = [step for step in record.steps if step.result not in {None, PublishResult.ACCEPTED.value}]
+    return bad[0] if bad else record.steps[0]
+
+
+def _answer(step: Row[Any]) -> AnswerResult | None:
+    if step.result is None:
+        return None
+    return AnswerResult(PublishResult(step.result), step.status, step.title, step.detail, step.correlation_id)
+
+
+def _delivery(record: ProbeRecord, row: Row[Any]) -> DeliveryResult:
+    first = next((seen for seen in record.sightings if seen.id == row.sighting_id), None)
+    timeliness = outcome = latency = None
+    if row.timeliness is not None:
+        timeliness = VerdictResult(Timeliness(row.timeliness), row.timeliness_reason, row.timeliness_at)
+    if row.outcome is not None:
+        outcome = VerdictResult(Outcome(row.outcome), row.outcome_reason, row.outcome_at)
+    if row.latency_upper is not None:
+        latency = Interval(row.latency_lower, row.latency_upper, row.latency_basis)
+    return DeliveryResult(
+        channel=row.channel,
+        channel_kind=ChannelKind(row.channel_kind),
+        within=row.within,
+        give_up=row.give_up,
+        timeliness=timeliness,
+        outcome=outcome,
+        latency=latency,
+        copies=row.copies,
+        waypoints=tuple(waypoint(point) for point in record.waypoints if point.delivery_id in {None, row.id}),
+        checks=tuple(json.loads(first.checks_failed)) if first is not None else (),
+    )
+
+
+def waypoint(row: Row[Any]) -> Waypoint:
+    """A waypoint from its row."""
+    return Waypoint(row.name, row.at, row.source, row.resolution)
+
+
+def timeline(record: ProbeRecord, covered: Sequence[Row[Any]], observers: Sequence[Row[Any]]) -> Timeline:
+    """Everything on record about one probe, as events."""
+    result = probe_result(record)
+    return Timeline(result, (*_planned(record), *_waypoints(record), *_steps(record), *_seen(record, result),
+                             *_covered(record, covered), *_blind(record, observers)))  # fmt: skip
+
+
+def _at(record: ProbeRecord) -> Callable[[Instant], float]:
+    """Seconds since the request, on whatever clock the two instants share."""
+    first = next((i for step in record.steps if (i := instant_of(step, "requested") or instant_of(step, "taken"))), None)
+    return lambda instant: 0.0 if first is None else instant.since(first)
+
+
+def _planned(record: ProbeRecord) -> Iterator[Event]:
+    planned = instant_of(record.probe, "planned")
+    if planned is not None:
+        names = ", ".join(row.channel for row in record.deliveries)
+        yield Event(planned.wall, _at(record)(planned), "planned", detail=f"expected on {names}")
+
+
+def _steps(record: ProbeRecord) -> Iterator[Event]:
+    offset = _at(record)
+    for step in record.steps:
+        name = f"step {step.number} {step.action}"
+        for word in ("taken", "requested", "ended"):
+            instant = instant_of(step, word)
+            if instant is None:
+                continue
+            detail = _step_detail(step) if word == "ended" else f"by {step.taken_by}" if word == "taken" else ""
+            yield Event(instant.wall, offset(instant), f"{name} {word}", detail=detail)
+
+
+def _step_detail(step: Row[Any]) -> str:
+    parts = [step.result, f"HTTP {step.status}" if step.status is not None else "", step.title, step.detail]
+    correlation = f"correlation id {step.correlation_id}" if step.correlation_id else ""
+    return ", ".join(part for part in [*parts, correlation] if part)
+
+
+def _seen(record: ProbeRecord, result: ProbeResult) -> Iterator[Event]:
+    offset = _at(record)
+    for row in record.sightings:
+        lower, upper = instant_of(row, "lower"), instant_of(row, "upper")
+        if upper is None:
+            continue
+        what = {"first": "sighting", "copy": "copy", "moved": "moved"}.get(row.role, f"stray {row.stray or ''}".strip())
+        where = ", in the junk folder" if row.misplaced else ""
+        yield Event(
+            upper.wall, offset(upper), what, row.channel, f"by {row.how}, message {row.message_id}{where}",
+            lower=offset(lower) if lower is not None else None, upper=offset(upper),
+        )  # fmt: skip
+    for delivery in result.deliveries:
+        for question in (delivery.timeliness, delivery.outcome):
+            if question is None:
+                continue
+            name = "timeliness" if question is delivery.timeliness else "outcome"
+            said = f"{question.verdict.value}: {question.reason}" if question.reason else question.verdict.value
+            since = None if result.requested_at is None else question.settled_at - result.requested_at
+            yield Event(question.settled_at, since, name, delivery.channel, said)
+
+
+def _covered(record: ProbeRecord, covered: Sequence[Row[Any]]) -> Iterator[Event]:
+    offset, rows = _at(record), {row.identity: row for row in covered}
+    for delivery in record.deliveries:
+        row = rows.get(delivery.identity)
+        if row is None:
+            continue
+        since, watermark = instant_of(row, "since"), instant_of(row, "watermark")
+        if since is not None and watermark is not None:
+            yield Event(watermark.wall, offset(watermark), "coverage", delivery.channel, "read completely until here",
+                        lower=offset(since), upper=offset(watermark))  # fmt: skip
+
+
+def _blind(record: ProbeRecord, observers: Sequence[Row[Any]]) -> Iterator[Event]:
+    offset, names = _at(record), {row.observer: row.channel for row in record.deliveries}
+    for row in observers:
+        since = instant_of(row, "blind_since")
+        if row.name in names and row.blind_reason and since is not None:
+            yield Event(since.wall, offset(since), "blind", names[row.name], f"{row.blind_reason}: {row.blind_detail}")
+
+
+def _waypoints(record: ProbeRecord) -> Iterator[Event]:
+    names = {row.id: row.channel for row in record.deliveries}
+    first = next((i for step in record.steps if (i := instant_of(step, "requested"))), None)
+    for row in record.waypoints:
+        doubt = f", to {row.resolution:g} s" if row.resolution else ""
+        offset = None if first is None else row.at - first.wall
+        yield Event(row.at, offset, row.name, names.get(row.delivery_id, ""), f"by {row.source}{doubt}")

@@ -1,0 +1,1 @@
+"""The embedded world: the test double, the demo, the proof."""

@@ -1,0 +1,303 @@
+"""The sandbox as a process of its own: the world, its API and its protocol servers on free loopback ports."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import ctypes
+import json
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+from prober.clock import Clock, SystemClock, wait_for_any
+from prober.errors import ConfigurationError, SandboxError
+from prober.model import ChannelKind
+from prober.resources import contents_directory
+from prober.sandbox.api import PublishingApi
+from prober.sandbox.climate import Climate
+from prober.sandbox.control import ControlApi
+from prober.sandbox.dialects import DOCUMENTED, Dialect, dialect_named
+from prober.sandbox.discord import DiscordServer
+from prober.sandbox.mail import MailServers
+from prober.sandbox.providers import Providers
+from prober.sandbox.records import Request, sender_address, snowflake_from, standard_places
+from prober.sandbox.slack import SlackServer
+from prober.sandbox.weather import Weather, load_weather, weather_from
+from prober.sandbox.world import World
+from prober.scenario_files import load_content
+
+POLL = "100ms"
+"""How often an inbox of the sandbox may be read while deliveries are open: it is our own."""
+
+_PR_SET_PDEATHSIG = 1
+_MAILBOXES = {"email": "mailbox-1", "email-2": "mailbox-2"}
+
+
+class Sandbox:
+    """Everything between ``start`` and ``stop``; :meth:`configuration` says how to reach it."""
+
+    def __init__(self, weather: Weather, dialect: Dialect = DOCUMENTED, clock: Clock | None = None) -> None:
+        self.world_id = secrets.token_hex(4)
+        self._clock = clock or SystemClock()
+        self._token, self._control_token, self._password = (secrets.token_hex(16) for _ in range(3))
+        self._slack_tokens = {name: f"{name}-{secrets.token_hex(12)}" for name in ("xoxb", "xapp", "xoxp")}
+        self._discord_token = secrets.token_hex(24)
+        now = self._clock.now().wall
+        self._places = standard_places(self.world_id, now)
+        kinds = {place.name: place.kind for place in self._places}
+        names = {place.address: place.name for place in self._places}
+        self._climate = Climate(weather, self._clock, kinds, names)
+        self._mail = MailServers(
+            dict.fromkeys(self._addresses(ChannelKind.EMAIL), self._password),
+            faults=self._climate,
+            world_id=self.world_id,
+            clock=self._clock,
+        )
+        self._slack = SlackServer(
+            world_id=self.world_id,
+            channels=self._addresses(ChannelKind.SLACK),
+            bot_token=self._slack_tokens["xoxb"],
+            app_token=self._slack_tokens["xapp"],
+            publisher_token=self._slack_tokens["xoxp"],
+            faults=self._climate,
+            clock=self._clock,
+        )
+        self._discord = DiscordServer(
+            world_id=self.world_id,
+            guild_id=snowflake_from(self.world_id, "guild", wall=now),
+            channels=self._addresses(ChannelKind.DISCORD),
+            token=self._discord_token,
+            faults=self._climate,
+            clock=self._clock,
+        )
+        self._providers = Providers(
+            world_id=self.world_id,
+            places=self._places,
+            clock=self._clock,
+            mail=self._mail,
+            slack=self._slack,
+            discord=self._discord,
+        )
+        self._world = World(
+            self.world_id,
+            places=self._places,
+            contents=[
+                load_content(path.stem, contents_directory()) for path in sorted(contents_directory().glob("*.yaml"))
+            ],
+            climate=self._climate,
+            clock=self._clock,
+            outlet=self._providers,
+        )
+        self._api = PublishingApi(self._world, token=self._token, dialect=dialect)
+        self._control = ControlApi(self, self._control_token)
+        self._servers = {
+            "email": self._mail,
+            "slack": self._slack,
+            "discord": self._discord,
+            "api": self._api,
+        }
+        self._forced: set[str] = set()
+        self._changed = asyncio.Event()
+        self._keeping = asyncio.Lock()
+        self._stack = AsyncExitStack()
+        self.tasks: tuple[asyncio.Task[None], ...] = ()
+
+    async def start(self) -> None:
+        """Listen everywhere. ``tasks`` then run until ``stop``: none of them ends unless something is broken."""
+        for server in (*self._servers.values(), self._control):
+            self._stack.push_async_callback(server.stop)
+            await server.start()
+        self._stack.callback(self._providers.close)
+        await self._stack.enter_async_context(self._world)
+        keeper = asyncio.create_task(self._keep())
+        self._stack.push_async_callback(_ended, keeper)
+        self.tasks = (keeper, *self._world.tasks)
+        await self._obey()
+
+    async def stop(self) -> None:
+        await self._stack.aclose()
+
+    def ready(self) -> dict[str, Any]:
+        """The line that says that the sandbox is ready, and how to reach it."""
+        control = {"url": self._control.url, "token": self._control_token}
+        return {"world_id": self.world_id, "configuration": self.configuration(), "control": control}
+
+    def configuration(self) -> dict[str, Any]:
+        """A whole ``prober.yaml`` for this sandbox."""
+        return {
+            "environment": "sandbox",
+            "location": "local",
+            "keys": [{"id": "s", "secret": secrets.token_hex(16)}],
+            "target": {
+                "adapter": "publishing_module",
+                "url": self._api.url,
+                "token": self._token,
+                "channels": [place.target_channel for place in self._places],
+                "templates": dict(self._world.templates),
+            },
+            "observers": self._observers(),
+            "channels": {
+                place.name: {
+                    "observer": _MAILBOXES.get(place.name, place.kind.value),
+                    "kind": place.kind.value,
+                    "address": place.address,
+                    "target_channel": place.target_channel,
+                    "senders": [self._sender(place.kind)],
+                }
+                for place in self._places
+            },
+        }
+
+    # --- what the control API asks ---------------------------------------------------------------------------
+
+    def truth(self) -> Iterable[dict[str, Any]]:
+        return self._providers.truth()
+
+    def requests(self) -> Iterable[Request]:
+        return tuple(self._world.requests)
+
+    async def set_weather(self, weather: Weather) -> None:
+        self._climate.set_weather(weather)
+        self._changed.set()
+        await self._obey()
+
+    async def set_outage(self, server: str, on: bool) -> None:
+        if on:
+            self._forced.add(server)
+        else:
+            self._forced.discard(server)
+        await self._obey()
+
+    def drop(self, server: str) -> None:
+        self._servers[server].drop_connections()
+
+    # --- outages ---------------------------------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        """Open and close servers as the weather's windows open and close."""
+        while True:
+            self._changed.clear()
+            await self._obey()
+            await wait_for_any(self._clock, self._changed, self._climate.next_edge())
+
+    async def _obey(self) -> None:
+        async with self._keeping:
+            for name, server in self._servers.items():
+                out = name in self._forced or self._climate.outage(name)
+                if out and name not in self._providers.down:
+                    self._providers.down.add(name)
+                    await server.suspend()
+                elif not out and name in self._providers.down:
+                    await server.resume()
+                    self._providers.down.discard(name)
+
+    # --- how to reach it -------------------------------------------------------------------------------------
+
+    def _addresses(self, kind: ChannelKind) -> dict[str, str]:
+        return {place.address: f"prober-{place.name}" for place in self._places if place.kind is kind}
+
+    def _sender(self, kind: ChannelKind) -> str:
+        if kind is ChannelKind.EMAIL:
+            return sender_address(self.world_id)
+        if kind is ChannelKind.SLACK:
+            return self._slack.workspace.publisher.bot_id
+        (channel,) = self._addresses(kind)
+        return self._discord.webhook_url(channel).split("/")[-2]
+
+    def _observers(self) -> dict[str, dict[str, Any]]:
+        inboxes = {
+            _MAILBOXES[place.name]: {
+                "adapter": "imap",
+                "host": "127.0.0.1",
+                "port": self._mail.imap_port,
+                "username": place.address,
+                "password": self._password,
+                "tls": "none",
+                "poll": POLL,
+            }
+            for place in self._places
+            if place.kind is ChannelKind.EMAIL
+        }
+        return {
+            **inboxes,
+            "slack": {
+                "adapter": "slack",
+                "bot_token": self._slack_tokens["xoxb"],
+                "app_token": self._slack_tokens["xapp"],
+                "api_url": self._slack.api_url,
+            },
+            "discord": {
+                "adapter": "discord",
+                "token": self._discord_token,
+                "api_url": self._discord.api_url,
+                "gateway_url": self._discord.gateway_url,
+            },
+        }
+
+
+async def run(weather: Weather, dialect: Dialect, *, with_parent: bool) -> None:
+    """Run until a signal or, with a parent, its end. Raises SandboxError when a part of the sandbox breaks."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    sandbox = Sandbox(weather, dialect)
+    try:
+        await sandbox.start()
+        sys.stdout.write(json.dumps(sandbox.ready()) + "\n")
+        sys.stdout.flush()
+        if with_parent:
+            loop.add_reader(sys.stdin.fileno(), _watch_parent, stop)
+        stopping = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait([stopping, *sandbox.tasks], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        for task in done - {stopping}:
+            raise SandboxError(f"a part of the sandbox has ended: {task.exception()!r}") from task.exception()
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
+        await sandbox.stop()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """``python -m prober.sandbox``: prints one JSON line when it is ready; 2 for a wrong option or weather."""
+    parser = argparse.ArgumentParser(prog="python -m prober.sandbox", description=__doc__)
+    parser.add_argument("--weather", metavar="NAME|FILE", help="the weather; fair without it")
+    parser.add_argument("--dialect", default=DOCUMENTED.name, help="how the API answers: documented or seen")
+    parser.add_argument("--with-parent", action="store_true", help="end when the parent process or stdin ends")
+    options = parser.parse_args(arguments)
+    try:
+        if options.with_parent:
+            _die_with_parent()
+        weather = load_weather(options.weather) if options.weather else weather_from({})
+        asyncio.run(run(weather, dialect_named(options.dialect), with_parent=options.with_parent))
+    except ConfigurationError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except (SandboxError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def _watch_parent(stop: asyncio.Event) -> None:
+    with contextlib.suppress(BlockingIOError):
+        if os.read(sys.stdin.fileno(), 4096) == b"":
+            stop.set()
+            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+
+
+def _die_with_parent() -> None:
+    """Ask Linux for SIGKILL when the parent ends; elsewhere the end of stdin must do."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,168 @@
+"""The stages: plain functions that do one pass each over the ledger, which is the hand-off between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import tenacity
+
+from prober import correlate
+from prober.clock import Clock, Instant
+from prober.errors import LedgerBusy, LedgerFull, OwnFault, TargetError, Unreadable
+from prober.judge import judge
+from prober.ledger import observing, planning, publishing, settling
+from prober.ledger.ledger import Ledger
+from prober.marker import Keyring, find
+from prober.model import Batch, Channel, KeyKind, Message
+from prober.observers import Observer
+from prober.targets import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """One observer and the channels that it reads, by name."""
+
+    observer: Observer
+    channels: Mapping[str, Channel]
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What the stages work with, assembled once."""
+
+    ledger: Ledger
+    target: Target
+    watches: tuple[Watch, ...]
+    clock: Clock
+    keyring: Keyring
+    location: str
+    taken_by: str
+
+    @property
+    def served(self) -> frozenset[str]:
+        """The identities of all channels that some observer reads."""
+        return frozenset(channel.identity for watch in self.watches for channel in watch.channels.values())
+
+
+async def plan(flow: Flow, drafts: Sequence[planning.PlannedProbe]) -> tuple[str, ...]:
+    """Put probes on record; returns the ids of those that were not there yet."""
+    return await flow.ledger.write(planning.plan_probes, drafts)
+
+
+async def claim(flow: Flow) -> publishing.Claimed:
+    """Claim the steps that are due: on record before anything leaves."""
+    return await flow.ledger.write(publishing.claim_steps, flow.location, flow.clock.now(), flow.taken_by)
+
+
+async def take(flow: Flow, claimed: publishing.ClaimedStep) -> None:
+    """Take one claimed step, once, and put its end on record, however long the ledger takes to accept that."""
+    try:
+        answer = await flow.target.take(claimed.step, claimed.publication)
+    except TargetError as error:
+        await _until_on_record(flow, publishing.record_failure, claimed.step, error, flow.clock.now())
+        return
+    except Exception as exc:
+        fault = OwnFault("the prober's own error", type(exc).__name__)
+        await _until_on_record(flow, publishing.record_failure, claimed.step, fault, flow.clock.now())
+        raise
+    await _until_on_record(flow, publishing.record_answer, claimed.step, answer)
+
+
+async def _until_on_record(flow: Flow, act: object, *args: object) -> None:
+    """Write, again and again while the disk is full or the ledger locked: an answer comes only once."""
+    retrying = tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_exception_type((LedgerFull, LedgerBusy)),
+        wait=tenacity.wait_exponential(multiplier=0.1, max=5),
+        sleep=flow.clock.sleep,
+        reraise=True,
+    )
+    async for attempt in retrying:
+        with attempt:
+            await flow.ledger.write(act, *args)  # type: ignore[arg-type]
+
+
+async def observe(flow: Flow, watch: Watch) -> int:
+    """Read one observer completely and put what it saw on record; returns how many sightings were new.
+
+    Raises Unreadable (on record as blindness) and CursorMoved (another process reads the same account).
+    """
+    name = watch.observer.name
+    cursor = await flow.ledger.read(observing.cursor_of, flow.location, name)
+    begun = flow.clock.now()
+    try:
+        batch = await watch.observer.read(cursor)
+    except Unreadable as error:
+        await flow.ledger.write(observing.record_unreadable, flow.location, name, error, begun)
+        raise
+    # What was pushed meanwhile may be the same messages, received earlier.
+    pushed = (await watch.observer.wait(flow.clock.now())).pushed
+    observed = observing.Observed(
+        observer=name,
+        noticed=notice(_merged(batch, pushed), watch.channels, flow.keyring),
+        channels=watch.channels,
+        expected=cursor,
+        cursor=batch.cursor,
+        readings=batch.readings,
+        controls=batch.controls,
+    )
+    return await flow.ledger.write(observing.record, flow.location, observed, flow.clock.now())
+
+
+async def observe_pushed(flow: Flow, watch: Watch, messages: Sequence[Message]) -> int:
+    """Put pushed messages on record: upper bounds only, they move no cursor and prove no coverage."""
+    noticed = notice(messages, watch.channels, flow.keyring)
+    if not noticed:
+        return 0
+    observed = observing.Observed(watch.observer.name, noticed, watch.channels)
+    return await flow.ledger.write(observing.record, flow.location, observed, flow.clock.now())
+
+
+async def settle(flow: Flow) -> settling.Settled:
+    """Judge what has a new fact or whose time has come, and write the verdicts that are certain."""
+    now = flow.clock.now()
+    await flow.ledger.write(observing.expire_candidates, flow.location, now)
+    return await flow.ledger.write(settling.settle_due, flow.location, now, flow.served, decide)
+
+
+def decide(facts: correlate.DeliveryFacts, now: Instant) -> settling.Decision | None:
+    """Facts -> case -> verdicts: the whole of what settle decides."""
+    correlated = correlate.correlate(facts, now)
+    if correlated is None:
+        return None
+    judgement = judge(correlated.case)
+    return settling.Decision(
+        timeliness=judgement.timeliness,
+        outcome=judgement.outcome,
+        latency=correlated.case.sighted.latency if correlated.case.sighted else None,
+        origin=correlated.origin,
+        contradiction=correlated.contradiction,
+    )
+
+
+def notice(
+    messages: Sequence[Message], channels: Mapping[str, Channel], keyring: Keyring
+) -> tuple[observing.Noticed, ...]:
+    """The messages that carry keys, in the order in which they were seen, with the keys."""
+    noticed = []
+    for message in messages:
+        channel = channels[message.channel]
+        found = find(message.texts, message.recipients, keyring, channel=channel.name)
+        # A subscriber's fixed plus-tag names the channel; it is no key of a probe.
+        keys = tuple(k for k in found if not (k.kind is KeyKind.PLUS_TAG and f"+{k.value}@" in channel.address.lower()))
+        if keys:
+            noticed.append(observing.Noticed(message, keys))
+    return tuple(noticed)
+
+
+def _merged(batch: Batch, pushed: Sequence[Message]) -> tuple[Message, ...]:
+    """What a read returned and what was pushed meanwhile, each message once, with its earliest receipt."""
+    merged = {(message.channel, message.id): message for message in batch.messages}
+    for message in pushed:
+        key = (message.channel, message.id)
+        known = merged.get(key)
+        if known is None:
+            merged[key] = message
+        elif message.seen.since(known.seen) < 0:
+            merged[key] = replace(known, seen=message.seen, how=message.how)
+    return tuple(merged.values())

@@ -1,0 +1,254 @@
+"""Where a target's bearer token comes from: the configuration, a file, or OAuth 2 client credentials.
+
+A token that is missing, unreadable or seen to have expired is a fault of ours, never the target's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import math
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+from urllib.parse import quote_plus, urlencode
+
+from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
+
+from prober.clock import Clock, Instant, rfc3339
+from prober.errors import OwnFault, TargetError
+from prober.targets.http_client import HttpClient, Reply, Request, checked_url
+from prober.targets.problems import MOST_DETAIL, clean, parse_json
+
+RENEW_BEFORE = 60.0
+"""Seconds before its end at which a token is renewed (at half its life if that is shorter)."""
+
+UNTOLD_LIFE = 300.0
+"""Seconds for which a token is used whose end nobody tells."""
+
+_MOST_BYTES = 65_536
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+
+
+class ClientCredentialsSettings(BaseModel):
+    """OAuth 2 client credentials (RFC 6749, 4.4). ``client_auth`` says where the secret goes, header or body;
+    ``ca_file`` replaces the public authorities for the token endpoint."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    token_url: str
+    client_id: str
+    client_secret: SecretStr
+    scope: str | None = None
+    client_auth: Literal["basic", "body"] = "basic"
+    ca_file: Path | None = None
+
+    _token_url = field_validator("token_url")(checked_url)
+
+    @field_validator("client_secret")
+    @classmethod
+    def _present(cls, secret: SecretStr) -> SecretStr:
+        if not secret.get_secret_value():
+            raise ValueError("is empty")
+        return secret
+
+
+class TokenSource(Protocol):
+    """Where the token comes from."""
+
+    async def token(self) -> str:
+        """The token to send now, empty where none is demanded. Raises OwnFault when there is none to send."""
+
+    def reject(self, token: str) -> None:
+        """The target did not take ``token``: do not offer it again if there is another way."""
+
+
+def expiry(token: str) -> float | None:
+    """Wall seconds at which a JWT ends, by its own unverified word; None where it does not say or is no JWT."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        padded = parts[1] + "=" * (-len(parts[1]) % 4)
+        claims = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except (ValueError, RecursionError):
+        return None
+    return _number(claims.get("exp")) if isinstance(claims, dict) else None
+
+
+def ensure_live(token: str, now: Instant, requested_at: Instant | None = None) -> None:
+    """Raises OwnFault for a token that we can see has expired by ``now``."""
+    end = expiry(token)
+    if end is not None and end <= now.wall:
+        raise OwnFault(
+            f"the token expired at {_when(end)}",
+            "renew the target's token, or check this clock",
+            requested_at=requested_at,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FixedToken:
+    """One token for ever; the empty one where the target demands none."""
+
+    value: str = field(default="", repr=False)
+
+    async def token(self) -> str:
+        return self.value
+
+    def reject(self, token: str) -> None:
+        """There is no other."""
+
+
+class TokenFile:
+    """A token in a file, read again when the file has changed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, ...] | None = None
+        self._value = ""
+
+    async def token(self) -> str:
+        await asyncio.to_thread(self._refresh)
+        return self._value
+
+    def reject(self, token: str) -> None:
+        """Read the file again next time, whatever its times say."""
+        self._seen = None
+
+    def _refresh(self) -> None:
+        try:
+            with self._path.open("rb") as file:
+                state = os.fstat(file.fileno())
+                seen = (state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino)
+                if seen == self._seen:
+                    return
+                self._seen = None
+                raw = file.read(_MOST_BYTES)
+        except OSError as exc:
+            raise OwnFault(f"the token file {self._path} cannot be read", exc.strerror or str(exc)) from exc
+        self._value = checked(raw.decode("ascii", "replace").strip(), f"the token file {self._path}")
+        self._seen = seen
+
+
+def checked(token: str, place: str) -> str:
+    """The token, if a header can carry it. Raises OwnFault that names the place and shows nothing of the token."""
+    if not token:
+        raise OwnFault(f"{place} holds no token", "it is empty")
+    if not _TOKEN.fullmatch(token):
+        raise OwnFault(f"{place} holds no usable token", "it has characters that no header can carry")
+    return token
+
+
+@dataclass(frozen=True, slots=True)
+class _Grant:
+    """A token, the instant before it was asked for, and its life in seconds."""
+
+    token: str = field(repr=False)
+    asked: Instant
+    life: float
+
+    def is_fresh(self, now: Instant) -> bool:
+        return now.since(self.asked) < self.life - min(RENEW_BEFORE, self.life / 2)
+
+    def is_alive(self, now: Instant) -> bool:
+        return now.since(self.asked) < self.life
+
+
+class ClientCredentials:
+    """A token fetched by client credentials and renewed before its end: one renewal at a time, whose outcome all
+    who waited for it share. While a renewal fails the old token serves to its end."""
+
+    def __init__(self, settings: ClientCredentialsSettings, client: HttpClient, clock: Clock) -> None:
+        self._settings = settings
+        self._client = client
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._attempts = 0
+        self._grant: _Grant | None = None
+        self._failure: OwnFault | None = None
+
+    async def token(self) -> str:
+        if self._grant is None or not self._grant.is_fresh(self._clock.now()):
+            attempts = self._attempts
+            async with self._lock:
+                if attempts == self._attempts:
+                    await self._renew()
+        if self._grant is not None and self._grant.is_alive(self._clock.now()):
+            return self._grant.token
+        failure = self._failure or OwnFault("the token endpoint granted a token that has ended already")
+        raise OwnFault(failure.title, failure.detail, status=failure.status) from failure
+
+    def reject(self, token: str) -> None:
+        if self._grant is not None and self._grant.token == token:
+            self._grant = None
+
+    async def _renew(self) -> None:
+        asked = self._clock.now()
+        try:
+            self._grant = self._granted(await self._client.exchange(self._request()), asked)
+            self._failure = None
+        except TargetError as error:
+            self._failure = error if isinstance(error, OwnFault) else _unusable(error.title, error.detail, error.status)
+        self._attempts += 1
+
+    def _request(self) -> Request:
+        settings = self._settings
+        secret = settings.client_secret.get_secret_value()
+        fields = {"grant_type": "client_credentials"}
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        hide: tuple[str, ...] = (secret, quote_plus(secret))
+        if settings.scope:
+            fields["scope"] = settings.scope
+        if settings.client_auth == "basic":
+            pair = f"{quote_plus(settings.client_id)}:{quote_plus(secret)}".encode()
+            encoded = base64.b64encode(pair).decode()
+            headers["Authorization"] = f"Basic {encoded}"
+            hide = (secret, quote_plus(secret), encoded)
+        else:
+            fields |= {"client_id": settings.client_id, "client_secret": secret}
+        return Request("POST", settings.token_url, headers, urlencode(fields).encode(), hide)
+
+    def _granted(self, reply: Reply, asked: Instant) -> _Grant:
+        document = parse_json(reply.body)
+        fields: dict[str, Any] = document if isinstance(document, dict) else {}
+        if reply.status != 200:
+            told = ": ".join(str(fields[name]) for name in ("error", "error_description") if fields.get(name))
+            raise _unusable(f"it answered {reply.status}", clean(told, MOST_DETAIL, reply.hide), reply.status)
+        token = fields.get("access_token")
+        if not isinstance(token, str):
+            raise _unusable("its answer has no access_token", "", reply.status)
+        token = checked(token, "the token endpoint's answer")
+        return _Grant(token, asked, self._life(fields.get("expires_in"), token, asked))
+
+    def _life(self, told: object, token: str, asked: Instant) -> float:
+        life = _number(told)
+        if life is not None and life > 0:
+            return life
+        end = expiry(token)
+        return UNTOLD_LIFE if end is None else end - asked.wall
+
+
+def _unusable(what: str, detail: str, status: int | None) -> OwnFault:
+    return OwnFault(f"the token endpoint gave no token: {what}", detail, status=status)
+
+
+def _number(value: object) -> float | None:
+    """A finite number, also one written as a text."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _when(wall: float) -> str:
+    try:
+        return rfc3339(wall)
+    except (ValueError, OverflowError, OSError):
+        return f"{wall:.0f} s since 1970"
