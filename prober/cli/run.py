@@ -151,7 +151,7 @@ async def _where(
         view.note(f"No target is configured (looked for {paths}): running on the embedded sandbox.")
     from prober.sandbox.launch import start_sandbox
 
-    sandbox = await stack.enter_async_context(await start_sandbox(weather=plan.weather))
+    sandbox = await stack.enter_async_context(start_sandbox(plan.weather))
     settings = settings_from_mapping(sandbox.configuration, "the sandbox's configuration")
     return settings, TargetName("sandbox", sandbox=True), sandbox
 

@@ -279,6 +279,7 @@ def _places(cursor: str | None) -> dict[str, _Place]:
     places = {}
     for name, place in told.items() if isinstance(told, dict) else ():
         if isinstance(place, dict) and is_snowflake(place.get("anchor")):
-            known = [each for each in place.get("known") or () if is_snowflake(each)]
+            told_known = place.get("known")
+            known = [each for each in told_known if is_snowflake(each)] if isinstance(told_known, list) else []
             places[name] = _Place(str(place.get("address")), str(place.get("guild")), place["anchor"], frozenset(known))
     return places

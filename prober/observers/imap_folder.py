@@ -51,7 +51,8 @@ class FolderReading:
     """What one read of a folder returned.
 
     ``complete`` says that everything visible at ``started`` is among what was read up to ``position``;
-    ``continues`` that nothing was missed since the position before; ``connection`` numbers the connections.
+    ``continues`` that nothing was missed since the position before; ``junk`` is the folder that the server marks as
+    Junk, empty for none and where nobody asks.
     """
 
     arrivals: tuple[Arrival, ...]
@@ -60,49 +61,68 @@ class FolderReading:
     ended: Instant
     continues: bool
     complete: bool
-    connection: int
-    junk: str | None
+    junk: str
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked of the thread: read after ``position`` (None: from now on), and perhaps where Junk is."""
+    """What is asked of the thread; None as the position of a ``known`` mailbox is a folder never read before."""
 
     position: Position | None
     known: bool
-    find_junk: bool
     answer: asyncio.Future[FolderReading]
 
 
 class FolderWatch:
-    """A folder and its thread. ``on_news`` is called in the event loop when something may be new."""
+    """A folder and its thread. ``on_news`` is called in the event loop when something may be new.
 
-    def __init__(self, folder: str, settings: ImapSettings, clock: Clock, on_news: Callable[[], None]) -> None:
+    With ``find_junk`` each reading also says which folder is Junk, looked up once on each connection.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        settings: ImapSettings,
+        clock: Clock,
+        on_news: Callable[[], None],
+        *,
+        find_junk: bool = False,
+    ) -> None:
         self.folder = folder
+        self._find_junk = find_junk
+        self._junk: str | None = None
         self._settings = settings
         self._clock = clock
         self._on_news = on_news
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
         self._questions: deque[Question] = deque()
+        self._pipe_lock = threading.Lock()
+        self._pipe_open = True
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_reader, False)
         os.set_blocking(self._wake_writer, False)
         self._lifeline = Lifeline()
         self._stopping = False
         self._session: Session | None = None
-        self._connections = 0
         self._pushed = False
+        self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name=f"imap-{settings.username}-{folder}", daemon=True)
         self._thread.start()
 
-    async def read(self, position: Position | None, *, known: bool, find_junk: bool = False) -> FolderReading:
+    def look_again(self) -> None:
+        """Look Junk up anew with the next read."""
+        self._junk = None
+
+    async def read(self, position: Position | None, *, known: bool) -> FolderReading:
         """Read completely after ``position``; None reads from now on, or when ``known`` the newest that there are.
 
         Raises Unreadable.
         """
+        if self._stopping:
+            raise _closed()
         answer: asyncio.Future[FolderReading] = self._loop.create_future()
-        self._questions.append(Question(position, known, find_junk, answer))
+        self._questions.append(Question(position, known, answer))
         self._wake()
         return await answer
 
@@ -118,10 +138,8 @@ class FolderWatch:
                 await asyncio.wait_for(self._ended.wait(), 0.02)
         if self._ended.is_set():
             self._thread.join()
-            os.close(self._wake_reader)
-            os.close(self._wake_writer)
         for question in self._questions:
-            question.answer.cancel()
+            _fail(question.answer, _closed())
 
     # --- in the thread ---
 
@@ -136,12 +154,20 @@ class FolderWatch:
                     self._listen(self._session)
         finally:
             self._disconnect()
+            self._lifeline.release()
+            with self._pipe_lock:
+                self._pipe_open = False
+                os.close(self._wake_reader)
+                os.close(self._wake_writer)
             self._tell(self._ended.set)
 
     def _serve(self, question: Question) -> None:
         if question.answer.cancelled():
             return
+        failure, self._failure = self._failure, None
         try:
+            if failure is not None:
+                raise failure
             reading = self._read_twice(question)
         except Exception as error:
             self._disconnect()
@@ -161,7 +187,6 @@ class FolderWatch:
                 if self._stopping:
                     raise
         self._session = Session(self._settings, self.folder, self._lifeline)
-        self._connections += 1
         return self._read(self._session, question)
 
     def _read(self, session: Session, question: Question) -> FolderReading:
@@ -183,7 +208,8 @@ class FolderWatch:
         complete = len(uids) <= MOST_MESSAGES
         uids = uids[:MOST_MESSAGES]
         arrivals = self._fetch(session, uids, how)
-        junk = session.find_junk() if question.find_junk else None
+        if self._find_junk and (session.reads == 0 or self._junk is None):
+            self._junk = session.find_junk() or ""
         session.reads += 1
         return FolderReading(
             arrivals=arrivals,
@@ -192,8 +218,7 @@ class FolderWatch:
             ended=self._clock.now(),
             continues=continues,
             complete=complete,
-            connection=self._connections,
-            junk=junk,
+            junk=self._junk or "",
         )
 
     def _fetch(self, session: Session, uids: list[int], how: How) -> tuple[Arrival, ...]:
@@ -216,7 +241,9 @@ class FolderWatch:
             if pushed:
                 self._tell(self._on_news)
             announced = session.leave_idle()
-        except Unreadable:
+        except Exception as error:
+            # A lost connection is made anew by the next read; anything else is a fault of ours, and its answer.
+            self._failure = None if isinstance(error, Unreadable) else error
             self._disconnect()
             self._tell(self._on_news)
             return
@@ -251,8 +278,13 @@ class FolderWatch:
             self._loop.call_soon_threadsafe(call, *about)
 
     def _wake(self) -> None:
-        with suppress(BlockingIOError):  # full of wake-ups: one is enough
-            os.write(self._wake_writer, b"w")
+        with self._pipe_lock, suppress(BlockingIOError):  # full of wake-ups: one is enough
+            if self._pipe_open:
+                os.write(self._wake_writer, b"w")
+
+
+def _closed() -> Unreadable:
+    return Unreadable("unreachable", "the observer has been closed")
 
 
 def _succeed(answer: asyncio.Future[FolderReading], reading: FolderReading) -> None:

@@ -132,7 +132,7 @@ class Session:
                 opened = client.select_folder(folder, readonly=True)
             self._client = client
             self.validity = int(opened.get(b"UIDVALIDITY") or 0)
-            self._uid_next = int(opened.get(b"UIDNEXT") or 0)
+            self.last_uid_at_opening = max(int(opened.get(b"UIDNEXT") or 0) - 1, 0)
             if not self.validity:
                 raise Unreadable("protocol", f"{settings.host} gives no UIDVALIDITY: its UIDs cannot be trusted")
             with translated(settings, "ask"):
@@ -156,8 +156,7 @@ class Session:
 
     def last_uid(self) -> int:
         """The highest UID that a message has, or had when the folder was opened."""
-        opened_at = max(self._uid_next - 1, 0)
-        return max([opened_at, *self.uids_after(opened_at)])
+        return max([self.last_uid_at_opening, *self.uids_after(self.last_uid_at_opening)])
 
     def uids_after(self, last: int) -> list[int]:
         """The UIDs above ``last``, ascending."""

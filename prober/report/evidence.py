@@ -84,7 +84,9 @@ def timeline(record: ProbeRecord, covered: Sequence[Row[Any]], observers: Sequen
 
 def _at(record: ProbeRecord) -> Callable[[Instant], float]:
     """Seconds since the request, on whatever clock the two instants share."""
-    first = next((i for step in record.steps if (i := instant_of(step, "requested") or instant_of(step, "taken"))), None)
+    first = next(
+        (i for step in record.steps if (i := instant_of(step, "requested") or instant_of(step, "taken"))), None
+    )
     return lambda instant: 0.0 if first is None else instant.since(first)
 
 

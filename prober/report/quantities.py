@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from prober.interval import Interval
 
+NARROW = 0.6
+"""Half widths up to this share of the middle are written as middle and half width."""
+
 
 def seconds_text(seconds: float) -> str:
     """Seconds to the millisecond, fewer decimals where they mean nothing: ``0.142``, ``12.35``, ``123.5``."""
@@ -19,7 +22,7 @@ def latency_text(latency: Interval) -> str:
     half = latency.width / 2
     if latency.lower == 0 < latency.upper:
         return f"≤ {seconds_text(latency.upper)} s"
-    if half <= abs(latency.middle) / 2:
+    if half <= NARROW * abs(latency.middle):
         decimals = _decimals(latency.middle)
         return f"{latency.middle:.{decimals}f} s ± {half:.{decimals}f} s"
     return f"{seconds_text(latency.lower)} to {seconds_text(latency.upper)} s"

@@ -39,7 +39,7 @@ def summary_lines(rows: Sequence[SummaryRow], width: int) -> list[Line]:
 
 
 def _summary_by_scenario(rows: Sequence[SummaryRow], width: int) -> list[Line]:
-    """Without the scenario's column: a heading for each scenario; without uncertainty and median where it is tight."""
+    """Without the scenario's column: a heading for each scenario, and fewer columns of latency where it is tight."""
     lines: list[Line] = []
     for scenario in dict.fromkeys(row.scenario for row in rows):
         own = [row for row in rows if row.scenario == scenario]
@@ -49,7 +49,9 @@ def _summary_by_scenario(rows: Sequence[SummaryRow], width: int) -> list[Line]:
     return lines
 
 
-_DROPPED: Sequence[frozenset[str]] = (frozenset(), frozenset({"uncertainty"}), frozenset({"uncertainty", "p50"}))
+_DROPPED: Sequence[frozenset[str]] = tuple(
+    frozenset(("uncertainty", "p50", "max", "p95")[:count]) for count in range(5)
+)
 
 
 def _summary_table(

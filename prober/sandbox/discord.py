@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from prober.clock import Clock
+from prober.clock import Clock, wait_for_any
 from prober.sandbox.discord_gateway import Gateway
 from prober.sandbox.discord_guild import HISTORY, SEND, VIEW, Guild, Json
 from prober.sandbox.faults import Faults, RequestFault
@@ -79,6 +79,7 @@ class DiscordServer:
     ) -> None:
         self.on_visible: Callable[[Visible], None] | None = None
         self.limits: dict[str, Limit] = {}
+        self.session_starts = 1000
         self.requests: dict[str, int] = {}
         self.port = 0
         self._world_id = world_id
@@ -86,9 +87,10 @@ class DiscordServer:
         self._faults = faults
         self._clock = clock
         self._guild = Guild(world_id, guild_id, channels, faults, clock)
-        self._gateway = Gateway(self._guild, token, faults, lambda: self.gateway_url)
+        self._gateway = Gateway(self._guild, self._may_log_in, lambda: self.gateway_url)
         self._buckets: dict[tuple[str, str], _Bucket] = {}
         self._late: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
         self._runner: web.AppRunner | None = None
         self._site: web.TCPSite | None = None
 
@@ -124,15 +126,6 @@ class DiscordServer:
         """How many gateway connections have a session now."""
         return self._gateway.connected
 
-    @property
-    def session_starts(self) -> int:
-        """How many IDENTIFYs are left for the day."""
-        return self._gateway.session_starts
-
-    @session_starts.setter
-    def session_starts(self, left: int) -> None:
-        self._gateway.session_starts = left
-
     async def start(self) -> None:
         """Listen on a free loopback port."""
         application = web.Application()
@@ -147,6 +140,7 @@ class DiscordServer:
 
     async def stop(self) -> None:
         """End every connection and the listener."""
+        self._stopping.set()
         for task in self._late:
             task.cancel()
         await asyncio.gather(*self._late, return_exceptions=True)
@@ -273,7 +267,7 @@ class DiscordServer:
         if fault is None:
             return None
         if fault.delay > 0:
-            await self._clock.sleep(fault.delay)
+            await wait_for_any(self._clock, self._stopping, fault.delay)
         if fault.garbage:
             return web.Response(body=b"<html>", content_type="text/html", status=fault.status or 200)
         if fault.status == 0:
@@ -287,8 +281,12 @@ class DiscordServer:
     def _admit(self, request: web.Request) -> None:
         if not _BOT_AGENT.match(request.headers.get("User-Agent", "")):
             raise _Refusal(403, 40333, "internal network error")
-        if request.headers.get("Authorization") != f"Bot {self._token}" or not self._faults.login("discord"):
+        if not self._may_log_in(request.headers.get("Authorization", "").removeprefix("Bot ")):
             raise _Refusal(401, 0, "401: Unauthorized")
+
+    def _may_log_in(self, token: object) -> bool:
+        """Whether the token is let in; the day's last IDENTIFY but none ends it for good."""
+        return token == self._token and self.session_starts - self.identifies >= 0 and self._faults.login("discord")
 
     def _meter(self, route: str, channel: str) -> tuple[float, dict[str, str]]:
         limit = self.limits.get(route, Limit(50, 1.0))
@@ -317,7 +315,7 @@ class DiscordServer:
         return _json({"url": self.gateway_url})
 
     async def _gateway_for_bot(self, request: web.Request) -> web.Response:
-        limit = {"total": 1000, "remaining": max(0, self.session_starts), "reset_after": 86_400_000}
+        limit = {"total": 1000, "remaining": max(0, self.session_starts - self.identifies), "reset_after": 86_400_000}
         return _json({"url": self.gateway_url, "shards": 1, "session_start_limit": {**limit, "max_concurrency": 1}})
 
     async def _channel(self, request: web.Request) -> web.Response:

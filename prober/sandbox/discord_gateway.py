@@ -14,7 +14,6 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from prober.sandbox.discord_guild import VIEW, Guild, Json
-from prober.sandbox.faults import Faults
 
 _HEARTBEAT_MS = 41_250
 _GUILDS, _GUILD_MESSAGES, _MESSAGE_CONTENT = 1 << 0, 1 << 9, 1 << 15
@@ -76,15 +75,16 @@ class _Session:
 
 
 class Gateway:
-    """The sessions and connections of one bot. ``session_starts`` IDENTIFYs are left, ``identifies`` were counted."""
+    """The sessions and connections of one bot, and how many ``identifies`` and ``resumes`` came.
 
-    def __init__(self, guild: Guild, token: str, faults: Faults, url: Callable[[], str]) -> None:
+    ``may_log_in`` judges a token; ``url`` tells where to resume.
+    """
+
+    def __init__(self, guild: Guild, may_log_in: Callable[[object], bool], url: Callable[[], str]) -> None:
         self.identifies = 0
         self.resumes = 0
-        self.session_starts = 1000
         self._guild = guild
-        self._token = token
-        self._faults = faults
+        self._may_log_in = may_log_in
         self._url = url
         self._sessions: dict[str, _Session] = {}
         self._connections: set[_Connection] = set()
@@ -148,7 +148,8 @@ class Gateway:
         elif operation in {_IDENTIFY, _RESUME}:
             if connection.session is not None:
                 raise _Closing(4005, "Already authenticated.")
-            if not isinstance(data, dict) or data.get("token") != self._token or not self._faults.login("discord"):
+            self.identifies += operation == _IDENTIFY
+            if not isinstance(data, dict) or not self._may_log_in(data.get("token")):
                 raise _Closing(4004, "Authentication failed.")
             await (self._identify if operation == _IDENTIFY else self._resume)(connection, data)
         elif operation not in {3, 4, 8, 31}:
@@ -157,10 +158,6 @@ class Gateway:
             raise _Closing(4003, "Not authenticated.")
 
     async def _identify(self, connection: _Connection, data: Json) -> None:
-        self.identifies += 1
-        self.session_starts -= 1
-        if self.session_starts < 0:
-            raise _Closing(4004, "Authentication failed.")
         intents = data.get("intents")
         if not isinstance(intents, int) or intents & ~_ALL_INTENTS:
             raise _Closing(4013, "Invalid intent(s).")
@@ -169,7 +166,6 @@ class Gateway:
             raise _Closing(4014, "Disallowed intent(s).")
         session = _Session(f"{self._guild.id}-{next(self._numbers)}", intents, connection=connection)
         self._sessions[session.id] = connection.session = session
-        connection.session = session
         await session.tell("READY", self._ready(session))
         if intents & _GUILDS:
             await session.tell("GUILD_CREATE", self._guild.guild())

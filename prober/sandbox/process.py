@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, Protocol
 
 from prober.clock import Clock, SystemClock, wait_for_any
 from prober.errors import ConfigurationError, SandboxError
@@ -39,6 +39,18 @@ _PR_SET_PDEATHSIG = 1
 _MAILBOXES = {"email": "mailbox-1", "email-2": "mailbox-2"}
 
 
+class _Server(Protocol):
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def suspend(self) -> None: ...
+
+    async def resume(self) -> None: ...
+
+    def drop_connections(self) -> None: ...
+
+
 class Sandbox:
     """Everything between ``start`` and ``stop``; :meth:`configuration` says how to reach it."""
 
@@ -48,6 +60,7 @@ class Sandbox:
         self._token, self._control_token, self._password = (secrets.token_hex(16) for _ in range(3))
         self._slack_tokens = {name: f"{name}-{secrets.token_hex(12)}" for name in ("xoxb", "xapp", "xoxp")}
         self._discord_token = secrets.token_hex(24)
+        self._signing = {"id": "s", "secret": secrets.token_hex(16)}
         now = self._clock.now().wall
         self._places = standard_places(self.world_id, now)
         kinds = {place.name: place.kind for place in self._places}
@@ -96,7 +109,7 @@ class Sandbox:
         )
         self._api = PublishingApi(self._world, token=self._token, dialect=dialect)
         self._control = ControlApi(self, self._control_token)
-        self._servers = {
+        self._servers: dict[str, _Server] = {
             "email": self._mail,
             "slack": self._slack,
             "discord": self._discord,
@@ -110,7 +123,9 @@ class Sandbox:
 
     async def start(self) -> None:
         """Listen everywhere. ``tasks`` then run until ``stop``: none of them ends unless something is broken."""
-        for server in (*self._servers.values(), self._control):
+        self._stack.push_async_callback(self._control.stop)
+        await self._control.start()
+        for server in self._servers.values():
             self._stack.push_async_callback(server.stop)
             await server.start()
         self._stack.callback(self._providers.close)
@@ -133,7 +148,7 @@ class Sandbox:
         return {
             "environment": "sandbox",
             "location": "local",
-            "keys": [{"id": "s", "secret": secrets.token_hex(16)}],
+            "keys": [dict(self._signing)],
             "target": {
                 "adapter": "publishing_module",
                 "url": self._api.url,

@@ -35,7 +35,9 @@ _OURS = frozenset(
 )
 """What keeps a connection from being tried at all: no route, no descriptors, a firewall of our own."""
 
-_HTTPX_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.CookieConflict, httpx.StreamError)
+CAUGHT = (httpx.HTTPError, httpx.InvalidURL, httpx.CookieConflict, httpx.StreamError, OSError)
+"""What an exchange may raise: all of httpx, and TLS errors (an OSError) that it lets through."""
+
 _OWN_ERRORS: Mapping[type[Exception], str] = {
     httpx.PoolTimeout: "the prober's connections are used up",
     httpx.LocalProtocolError: "the prober's request breaks HTTP",
@@ -102,7 +104,7 @@ def checked_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def tls_context(ca_file: Path | None, verify: bool) -> ssl.SSLContext:
+def tls_context(ca_file: Path | None, *, verify: bool) -> ssl.SSLContext:
     """What a server must show. Raises ConfigurationError for a ``ca_file`` that cannot be used."""
     context = httpx.create_ssl_context(trust_env=False)
     if not verify:
@@ -169,7 +171,7 @@ class HttpClient:
             await self._resolve(httpx.URL(self._proxy) if self._proxy else url)
             async with asyncio.timeout_at(deadline):
                 return await self._followed(request, url, departure)
-        except (*_HTTPX_ERRORS, OSError) as exc:
+        except CAUGHT as exc:
             failure = failure_of(exc, departure, self._clock.now(), request.hide, proxied=self._proxy is not None)
             raise failure from (None if _tells(exc, request.hide) else exc)
 

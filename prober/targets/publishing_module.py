@@ -116,11 +116,11 @@ class PublishingModule:
         self._settings = settings
         self._clock = clock
         self._extra = {name: value.get_secret_value() for name, value in settings.headers.items()}
-        self._client = self._make_client(tls_context(settings.ca_file, settings.verify))
+        self._client = self._make_client(settings.url, settings.ca_file, verify=settings.verify)
         self._token_client: HttpClient | None = None
         if settings.oauth2 is not None:
             # The target's own exceptions from TLS do not hold for whoever grants tokens.
-            self._token_client = self._make_client(tls_context(settings.oauth2.ca_file, verify=True))
+            self._token_client = self._make_client(settings.oauth2.token_url, settings.oauth2.ca_file, verify=True)
         self._tokens = self._token_source()
         self._health_url = f"{settings.url}/health"
         self._exits = AsyncExitStack()
@@ -194,8 +194,11 @@ class PublishingModule:
         # A short header value, such as an environment's name, is none: hiding it would spoil every message.
         return tuple(s for s in (token, *self._extra.values()) if len(s) >= 8 or (s and s == token))
 
-    def _make_client(self, tls: ssl.SSLContext) -> HttpClient:
+    def _make_client(self, url: str, ca_file: Path | None, *, verify: bool) -> HttpClient:
         settings = self._settings
+        # Loading the authorities costs 30 ms; where no TLS is spoken, none are trusted.
+        speaks_tls = url.startswith("https:") or settings.proxy is not None
+        tls = tls_context(ca_file, verify=verify) if speaks_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         return HttpClient(
             self._clock,
             timeout=settings.timeout,

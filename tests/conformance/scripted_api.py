@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -95,7 +96,7 @@ class Raw:
 
 
 @asynccontextmanager
-async def raw_server(talk: Talk) -> AsyncIterator[Raw]:
+async def raw_server(talk: Talk, tls: ssl.SSLContext | None = None) -> AsyncIterator[Raw]:
     """``talk`` on each connection, which is aborted when it returns."""
     tasks: set[asyncio.Task[None]] = set()
     raw = Raw("")
@@ -107,13 +108,13 @@ async def raw_server(talk: Talk) -> AsyncIterator[Raw]:
         tasks.add(task)
         try:
             await talk(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             tasks.discard(task)
             writer.transport.abort()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     raw.origin = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield raw

@@ -1,0 +1,83 @@
+"""``prober sandbox``: the embedded world alone, and how to look at it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prober.cli.options import one_of
+from prober.config import dump_configuration
+from prober.errors import ConfigurationError
+from prober.sandbox.launch import SandboxProcess, start_sandbox
+
+
+def sandbox_command(weather: str | None, dialect: str, write: str | None) -> None:
+    """Run until Ctrl-C. Raises ConfigurationError, SandboxError."""
+    one_of("--dialect", dialect, ("documented", "seen"))
+    if write is not None and Path(write).exists():
+        raise ConfigurationError("there is a file of this name already", "remove it, or name another", write,
+                                 field="--write")  # fmt: skip
+    asyncio.run(_run(weather, dialect, write))
+
+
+async def _run(weather: str | None, dialect: str, write: str | None) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with start_sandbox(weather, dialect) as sandbox:
+        text = dump_configuration(sandbox.configuration)
+        if write is None:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        else:
+            _write(Path(write), text)
+        sys.stderr.write(_guide(sandbox, write) + "\n")
+        ended = asyncio.ensure_future(sandbox.wait())
+        stopped = asyncio.ensure_future(stop.wait())
+        await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        for waiting in (ended, stopped):
+            waiting.cancel()
+    if write is not None:
+        Path(write).unlink(missing_ok=True)  # it names ports and secrets of a world that is gone
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.touch(mode=0o600, exist_ok=False)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"cannot be written: {error.strerror}", "name another", str(path),
+                                 field="--write") from error  # fmt: skip
+
+
+def _guide(sandbox: SandboxProcess, write: str | None) -> str:
+    """How to use it and how to look at it."""
+    conf: Mapping[str, Any] = sandbox.configuration
+    target, mailbox = conf["target"], conf["observers"]["mailbox-1"]
+    slack, discord = conf["observers"]["slack"], conf["observers"]["discord"]
+    channels = conf["channels"]
+    file = write or "prober.yaml"
+    lines = [
+        f"The sandbox runs: world {sandbox.world_id}, loopback only, until Ctrl-C.",
+        f"The configuration {'is in ' + write if write else 'above, saved as ' + file + ','} points at it:",
+        f"  prober run alert-latency --config {file} --ledger ledger.sqlite",
+        "Look at it:",
+        f"  curl -H 'Authorization: Bearer {target['token']}' {target['url']}/publications",
+        f"  curl -H 'Authorization: Bearer {slack['bot_token']}' "
+        f"'{slack['api_url']}conversations.history?channel={channels['slack']['address']}'",
+        f"  curl -H 'Authorization: Bot {discord['token']}' "
+        f"{discord['api_url']}/channels/{channels['discord']['address']}/messages",
+        f"  curl --user '{mailbox['username']}:{mailbox['password']}' "
+        f"'imap://{mailbox['host']}:{mailbox['port']}/INBOX;MAILINDEX=1'",
+        f"  any mail client: IMAP on {mailbox['host']} port {mailbox['port']}, no TLS, that user and password",
+        "The truth (when each message became visible), and the weather while it runs:",
+        f"  curl -H 'Authorization: Bearer {sandbox.control_token}' {sandbox.control_url}/truth",
+        f"  curl -H 'Authorization: Bearer {sandbox.control_token}' -X POST {sandbox.control_url}/weather "
+        "-d '{\"channels\": {\"slack\": {\"loss\": 0.5}}}'",
+    ]
+    return "\n".join(lines)
