@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 from prober.clock import Instant
 from prober.durations import format_duration
-from prober.report.lines import Line, Span, Tone, cells, pad, painted, printable, write
+from prober.report.lines import Line, Span, Tone, cells, fold, pad, painted, printable, write
 from prober.report.text import Widths, answered_lines, closing_lines, delivery_lines, launched_lines
 from prober.report.values import DeliveryResult, ProbeResult, RunResult
 
@@ -160,6 +160,9 @@ class LiveView(PlainView):
             return
         for line in lines:
             self._live.console.print(painted(line, self._stream.encoding), soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        self._show((Span(line),) for line in fold(printable(text), self._width))
 
     def waiting(self, rows: Sequence[Waiting]) -> None:
         self._rows = tuple(rows)

@@ -114,7 +114,8 @@ class Ledger:
                 while len(jobs) < MAX_BATCH and not self._jobs.empty():
                     jobs.append(self._jobs.get())
                 going = None not in jobs
-                batch = [job for job in jobs if job is not None]
+                # One that was cancelled before it began is not begun; one that has begun is finished.
+                batch = [job for job in jobs if job is not None and job.done.set_running_or_notify_cancel()]
                 if batch:
                     self._write_batch(conn, batch)
 

@@ -234,24 +234,36 @@ class FolderWatch:
     def _listen(self, session: Session) -> None:
         """Wait for a push, a question, or the time to enter IDLE again. A lost connection is news."""
         try:
-            if not session.pushes:
-                self._wait(None, None)
-                return
-            pushed = session.enter_idle() or self._wait(session, self._settings.renew)
-            if pushed:
-                self._tell(self._on_news)
-            announced = session.leave_idle()
+            pushed = self._idle(session)
         except Exception as error:
             # A lost connection is made anew by the next read; anything else is a fault of ours, and its answer.
             self._failure = None if isinstance(error, Unreadable) else error
             self._disconnect()
             self._tell(self._on_news)
             return
-        if pushed and announced:
-            self._pushed = True
         if pushed:
             # The question that follows from the news finds the connection ready.
             self._wait(None, _GRACE)
+
+    def _idle(self, session: Session) -> bool:
+        """True when the server spoke of its own accord."""
+        if session.take_announced():
+            self._pushed = True
+            self._tell(self._on_news)
+            return True
+        if not session.pushes:
+            self._wait(None, None)
+            return False
+        spoke = session.enter_idle() or self._wait(session, self._settings.renew)
+        if spoke:
+            self._tell(self._on_news)
+        announced = session.leave_idle()
+        if spoke and announced:
+            self._pushed = True
+        elif announced and not self._questions:
+            # A push that never came shows now that IDLE ends.
+            self._tell(self._on_news)
+        return spoke
 
     def _wait(self, session: Session | None, seconds: float | None) -> bool:
         """Wait for a wake-up, or until the server says something; True when it did."""

@@ -151,7 +151,6 @@ class Session:
         """Have the server look for what is new: a SEARCH alone may answer from what it last announced."""
         with translated(self._settings, "ask"):
             self._client.noop()
-            # imaplib keeps every EXISTS that nobody asks for.
             self._client._imap.untagged_responses.clear()
 
     def last_uid(self) -> int:
@@ -184,6 +183,13 @@ class Session:
                 return str(name)
         return None
 
+    def take_announced(self) -> bool:
+        """Whether the server announced a message beside an answer since the last call or synchronisation.
+
+        It will not push what it has announced, and a search that went before has not seen it.
+        """
+        return self._client._imap.untagged_responses.pop("EXISTS", None) is not None
+
     def enter_idle(self) -> bool:
         """Ask for pushes; True when one is already here, read together with the answer."""
         with translated(self._settings, "listen to"):
@@ -194,6 +200,7 @@ class Session:
         """End the pushes; True when a new message was announced."""
         with translated(self._settings, "listen to"):
             _, said = self._client.idle_done()
+        self.take_announced()
         return any(len(line) > 1 and line[1] in (b"EXISTS", b"RECENT") for line in said)
 
     def fileno(self) -> int:

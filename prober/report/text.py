@@ -39,7 +39,8 @@ _PUBLISH_PHRASES: Mapping[PublishResult, tuple[str, Tone]] = {
     PublishResult.OWN_FAULT: ("own fault", Tone.VOID),
 }
 LATE_OR_EARLY = (Timeliness.OVERDUE, Timeliness.EARLY)
-WORD_CELLS = max(len(word) for word in (*Outcome, *Timeliness))
+WORD_CELLS = len("on time ")
+"""The common words are aligned; the rare longer ones are not worth the columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +126,9 @@ def delivery_lines(probe: ProbeResult, delivery: DeliveryResult, widths: Widths,
         line = aligned
     if delivery.latency is not None:
         line = (*line, Span("  " + pad(latency, 17)))
-        basis = delivery.latency.basis.replace("+", ", ")
-        if basis and line_cells(line) + 2 + cells(basis) <= width:
+        how, *refined = delivery.latency.basis.split("+")
+        bases = (basis for basis in (", ".join((how, *refined)), how) if line_cells(line) + 2 + cells(basis) <= width)
+        if basis := next(bases, ""):
             line = (*line, Span("  "), Span(basis, Tone.FAINT))
     return hang(line, why, width, indent=min(line_cells(lead), max(4, width - 40)), tone=Tone.PLAIN)
 

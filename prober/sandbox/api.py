@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import ValidationError
 
-from prober.sandbox.api_routes import Routes
+from prober.sandbox.api_routes import PUBLICATION, Routes
 from prober.sandbox.climate import ApiFate
 from prober.sandbox.dialects import DOCUMENTED, Dialect, answer
 from prober.sandbox.records import Rejected, Request
@@ -189,7 +189,7 @@ class PublishingApi:
                 action=f"{request.method} {request.path.removeprefix(self._dialect.prefix)}",
                 status=status,
                 effect=effect,
-                publication_id=request.get("publication", ""),
+                publication_id=request.get(PUBLICATION, ""),
                 probe=headers.get("X-Synthetic-Probe", ""),
                 idempotency_key=headers.get("Idempotency-Key", ""),
                 detail={name: headers.get(name, "") for name in names},

@@ -28,6 +28,9 @@ from prober.sandbox.world import World
 
 _Body = TypeVar("_Body", bound=BaseModel)
 _SECRETS = ("token", "secret", "password", "webhook")
+PUBLICATION = web.RequestKey("publication", str)
+"""Where a call leaves the id of the publication that it was about, for the record of requests."""
+
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
@@ -44,7 +47,7 @@ class Routes:
         return (
             ("GET", "/", self.root),
             ("POST", "/publications", self.create),
-            ("GET", "/publications", self.list),
+            ("GET", "/publications", self.list_publications),
             ("POST", "/publications/newsletter/schedule", self.schedule_newsletter),
             ("GET", "/publications/{id}", self.show),
             ("PUT", "/publications/{id}", self.change),
@@ -75,7 +78,7 @@ class Routes:
     async def schedule_newsletter(self, request: web.Request) -> web.Response:
         return self._publish(request, await _read(request, PublicationBody, publication_type="newsletter"))
 
-    async def list(self, request: web.Request) -> web.Response:
+    async def list_publications(self, request: web.Request) -> web.Response:
         query = ListQuery.model_validate(dict(request.query))
         found = [record for record in self._world.records.values() if self._asked(record, query)]
         page = found[query.offset : query.offset + query.limit]
@@ -94,7 +97,7 @@ class Routes:
 
     async def cancel(self, request: web.Request) -> web.Response:
         record = self._world.cancel(request.match_info["id"])
-        request["publication"] = record.id
+        request[PUBLICATION] = record.id
         return self._deleted({"id": record.id, "status": record.status})
 
     async def retry(self, request: web.Request) -> web.Response:
@@ -103,7 +106,7 @@ class Routes:
     async def test(self, request: web.Request) -> web.Response:
         body = await _read(request, TestBody)
         record = self._world.find(request.match_info["id"])
-        request["publication"] = record.id
+        request[PUBLICATION] = record.id
         addresses = [body.test_email] if body.test_email else self._readers(record)
         results = [_sent(self._world.send_one(record, address)) for address in addresses]
         counts = {"total_subscribers": len(results), "successful": len(results), "failed": 0}
@@ -138,7 +141,7 @@ class Routes:
         return self._created(request, self._world.create(order), self._publication)
 
     def _created(self, request: web.Request, record: Record, view: Callable[[Record], Json]) -> web.Response:
-        request["publication"] = record.id
+        request[PUBLICATION] = record.id
         return self._ok(view(record), self._dialect.created)
 
     def _asked(self, record: Record, query: ListQuery) -> bool:

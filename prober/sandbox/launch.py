@@ -64,6 +64,7 @@ async def start_sandbox(
     if weather is not None:
         command += ["--weather", str(weather)]
     pipe = asyncio.subprocess.PIPE
+    # In a session of its own, a Ctrl-C that ends the run does not end the world before the run has said its result.
     process = await asyncio.create_subprocess_exec(
         *command, stdin=pipe, stdout=pipe, stderr=pipe, env=_environment(), limit=_LINE_LIMIT, start_new_session=True
     )

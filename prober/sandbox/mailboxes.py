@@ -194,7 +194,7 @@ class _Conversation(ConnectionState):
         self._weather = weather
 
     async def do_command(self, cmd: Command) -> CommandResponse:
-        if not await self._weather(str(cmd.command, "ascii").lower()):
+        if not await self._weather(str(cmd.command, "ascii").lower().split()[-1]):
             return ResponseNo(cmd.tag, b"Try again later.", ResponseCode.of(b"UNAVAILABLE"))
         return await super().do_command(cmd)
 

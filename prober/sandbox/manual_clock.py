@@ -15,6 +15,7 @@ START = 1_790_000_000.0
 
 _QUIET_TURNS = 3
 _MOST_TURNS = 100_000
+_CROWD = 1000
 _MOST_REAL_SECONDS = 10.0
 
 
@@ -25,6 +26,7 @@ class ManualClock:
         self._now = Instant(wall, boottime, boot_id)
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
+        self._crowded = _CROWD
         self._busy: list[Callable[[], bool]] = []
 
     def watch(self, busy: Callable[[], bool]) -> None:
@@ -44,6 +46,10 @@ class ManualClock:
         if seconds <= 0:
             await asyncio.sleep(0)
             return
+        if len(self._sleepers) >= self._crowded:
+            self._sleepers = [sleeper for sleeper in self._sleepers if not sleeper[2].done()]
+            heapq.heapify(self._sleepers)
+            self._crowded = max(_CROWD, 2 * len(self._sleepers))
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self._now.boottime + seconds, next(self._order), future))
         await future

@@ -231,6 +231,10 @@ class SlackServer:
         return envelope.acked
 
     async def _link(self, request: web.Request) -> web.StreamResponse:
+        fault = self._faults.request("slack", "link")
+        spoiled = await self._spoil(fault, request) if fault is not None else None
+        if spoiled is not None:
+            return spoiled
         ticket = request.query.get("ticket", "")
         if ticket not in self.workspace.tickets:
             return web.Response(status=403)

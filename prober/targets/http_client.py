@@ -288,6 +288,8 @@ def _is_address(host: str) -> bool:
 
 
 def _is_ours(leaf: BaseException) -> bool:
+    if isinstance(leaf, ssl.SSLError):  # its errno is OpenSSL's: 1 is no EPERM
+        return False
     return isinstance(leaf, socket.gaierror) or (isinstance(leaf, OSError) and leaf.errno in _OURS)
 
 
@@ -297,10 +299,12 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         for one in error.exceptions:
             yield from _leaves(one)
         return
-    if error.__cause__ is None:
-        yield error
+    # httpcore raises again "from None", which leaves its cause only in the context.
+    cause = error.__cause__ or (None if isinstance(error, OSError) else error.__context__)
+    if isinstance(cause, Exception):
+        yield from _leaves(cause)
     else:
-        yield from _leaves(error.__cause__)
+        yield error
 
 
 def _tells(error: BaseException, hide: Hidden) -> bool:

@@ -49,6 +49,7 @@ class ScriptedApi:
         self.heard: list[Heard] = []
         self.strange: list[str] = []
         self.origin = ""
+        self.on_turn: Callable[[], None] = lambda: None
 
     @property
     def url(self) -> str:
@@ -57,6 +58,7 @@ class ScriptedApi:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         line = f"{request.method} {request.path_qs}"
         self.heard.append(Heard(line, dict(request.headers), await request.read(), SystemClock().now()))
+        self.on_turn()
         turn = self.turns.pop(0) if self.turns else None
         if turn is None or turn.expect != line:
             self.strange.append(f"{line} instead of {turn.expect if turn else 'nothing'}")

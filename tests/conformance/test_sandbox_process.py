@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -44,9 +43,10 @@ async def create_alert(sandbox: SandboxProcess, *channels: str) -> tuple[int, st
 async def eventually(control: SandboxControl, enough: Callable[[tuple[Arrival, ...]], bool]) -> tuple[Arrival, ...]:
     """The truth as soon as it is enough."""
     async with asyncio.timeout(20):
-        while not enough(truth := await control.truth()):
-            await asyncio.sleep(0)
-    return truth
+        while True:
+            truth = await control.truth()
+            if enough(truth):
+                return truth
 
 
 async def test_one_alert_becomes_visible_everywhere_and_the_truth_says_whose_it_is() -> None:
@@ -157,13 +157,50 @@ async def test_a_window_opens_by_itself(tmp_path: Path) -> None:
         assert await connects(port_of(sandbox.configuration, "discord"))
 
 
+async def test_copies_and_junk_reach_the_mailbox(tmp_path: Path) -> None:
+    """A copy is a second message of the same publication, and junk lies in the junk folder."""
+    path = tmp_path / "w.yaml"
+    path.write_text("channels: {email: {copies: 1, junk: 1}}\n")
+    async with start_sandbox(path) as sandbox, sandbox.control() as control:
+        _, alert = await create_alert(sandbox, "email")
+        truth = await eventually(control, lambda seen: len(seen) == 2)
+        assert {one.publication_id for one in truth} == {alert}
+        assert len({one.visible.message_id for one in truth}) == 2
+        assert all(one.visible.message_id.startswith("Junk/") for one in truth)
+
+
+async def test_a_mailbox_that_is_not_there_fails_the_publication() -> None:
+    """The mail server's final no is what the publishing system says of the channel."""
+    async with start_sandbox() as sandbox:
+        target = sandbox.configuration["target"]
+        channel = sandbox.configuration["channels"]["email"]["target_channel"]
+        headers = {"Authorization": f"Bearer {target['token']}"}
+        async with aiohttp.ClientSession(headers=headers) as session:
+            body: dict[str, Any] = {"email": "nobody@elsewhere.example", "preferred_channels": [channel]}
+            async with session.post(f"{target['url']}/subscribers", json=body) as answer:
+                assert answer.status == 201
+            body = {"channels": [channel], "publication_type": "manual", "content_ids": [CONTENT_ID]}
+            async with session.post(f"{target['url']}/publications", json=body) as answer:
+                said = (await answer.json())["data"]
+            async with asyncio.timeout(20):
+                while said["status"] == "processing":
+                    async with session.get(f"{target['url']}/publications/{said['id']}") as answer:
+                        said = (await answer.json())["data"]
+        assert said["status"] == "failed"
+        assert said["channel_results"][channel]["error_message"] == "the mailbox is not there"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_it_ends_on_a_signal(number: signal.Signals) -> None:
     """By itself the sandbox ends cleanly on SIGTERM and on Ctrl-C."""
-    child = await started()
+    command = [sys.executable, "-m", "prober.sandbox"]
+    pipe = asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec(*command, stdout=pipe, env=environment(), limit=1_000_000)
+    assert child.stdout is not None
+    assert "world_id" in json.loads(await child.stdout.readline())
     child.send_signal(number)
-    assert await asyncio.to_thread(child.wait, 10) == 0
-    close(child)
+    async with asyncio.timeout(10):
+        assert await child.wait() == 0
 
 
 async def test_it_dies_with_its_parent() -> None:
@@ -177,41 +214,34 @@ async def test_it_dies_with_its_parent() -> None:
         "        await asyncio.Event().wait()\n"
         "asyncio.run(main())\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment(), text=True)
+    pipe = asyncio.subprocess.PIPE
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=pipe, env=environment())
     assert parent.stdout is not None
-    pid = int(await asyncio.to_thread(parent.stdout.readline))
+    pid = int(await parent.stdout.readline())
+    gone = ended(pid)
     parent.kill()
-    parent.wait()
-    parent.stdout.close()
+    await parent.wait()
     async with asyncio.timeout(10):
-        while alive(pid):
-            await asyncio.sleep(0)
+        await gone
 
 
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-async def started() -> subprocess.Popen[str]:
-    child = subprocess.Popen(
-        [sys.executable, "-m", "prober.sandbox"], stdout=subprocess.PIPE, env=environment(), text=True
-    )
-    assert child.stdout is not None
-    assert "world_id" in json.loads(await asyncio.to_thread(child.stdout.readline))
-    return child
+def ended(pid: int) -> asyncio.Future[None]:
+    """Done when the process, which need not be a child, has ended."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+    descriptor = os.pidfd_open(pid)
 
+    def end() -> None:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+        future.set_result(None)
 
-def close(child: subprocess.Popen[str]) -> None:
-    if child.stdout is not None:
-        child.stdout.close()
-
-
-def alive(pid: int) -> bool:
-    """Whether the process still runs; one that has ended and waits to be reaped does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    loop.add_reader(descriptor, end)
+    return future
 
 
 def port_of(configuration: Mapping[str, Any], server: str) -> int:

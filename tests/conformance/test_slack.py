@@ -7,6 +7,8 @@ import traceback
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from pydantic import ValidationError
 
 from prober.model import How, Wake
@@ -118,6 +120,9 @@ async def test_another_workspace_behind_the_same_names_begins_anew(server: Slack
         batch = await observer.read(cursor)
     assert not any(reading.continues for reading in batch.readings.values())
     assert json.loads(batch.cursor)[PUBLIC]["team"] != json.loads(cursor)[PUBLIC]["team"]
+    async with observer_of(server) as observer:
+        renamed = cursor.replace(server.workspace.team_id, "T0OTHER")
+        assert not any(reading.continues for reading in (await observer.read(renamed)).readings.values())
 
 
 BLINDNESS: dict[str, tuple[Callable[[SlackServer, Weather], object], Callable[[SlackServer, Weather], object], str]] = {
@@ -256,6 +261,20 @@ async def test_secrets_stay_out_of_every_error(server: SlackServer, weather: Wea
         SlackSettings.model_validate({"bot_token": BOT, "app_token": None, "mode": "web"})
     texts.append(str(wrong.value))
     assert "canary" not in "".join(texts)
+
+
+async def test_a_token_is_not_told_by_a_server_that_redirects_for_ever(server: SlackServer) -> None:
+    """The library's error would show the request's headers: it is not kept as the cause."""
+
+    async def redirect(request: web.Request) -> web.Response:
+        raise web.HTTPTemporaryRedirect(request.path)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", redirect)
+    async with TestServer(app) as elsewhere, observer_of(server, api_url=str(elsewhere.make_url("/"))) as observer:
+        told = await unreadable(observer, None)
+    assert told.reason == "protocol"
+    assert "canary" not in repr(told.__cause__) + repr(told.__context__)
 
 
 @pytest.mark.parametrize(

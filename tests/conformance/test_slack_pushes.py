@@ -10,8 +10,9 @@ import aiohttp
 import pytest
 
 from prober.errors import Unreadable
-from prober.model import How
+from prober.model import How, Wake
 from prober.observers.slack import SlackObserver
+from prober.sandbox.faults import RequestFault
 from prober.sandbox.slack import SlackServer
 from prober.sandbox.truth import Truth
 from tests.conformance.slack_world import (
@@ -166,6 +167,27 @@ async def test_a_second_consumer_of_the_app_is_told(server: SlackServer) -> None
         await steal(server, stack)
         async with listening(server) as (observer, _):
             assert "1 other connection" in observer.push_trouble
+
+
+async def test_a_push_is_acknowledged(server: SlackServer) -> None:
+    """An envelope that was heard is not sent again."""
+    server.ack_timeout, server.retry_pauses = 0.2, (0.0, 0.0)
+    async with listening(server) as (observer, _):
+        await server.post(PUBLIC, "once")
+        await pushed(observer)
+        assert await observer.wait(CLOCK.now().plus(0.4)) == Wake()
+
+
+async def test_a_refused_handshake_is_tried_again(server: SlackServer, weather: Weather) -> None:
+    """While Slack refuses the socket itself the trouble is told, without its ticket; then pushes flow."""
+    weather.requests["link"] = RequestFault(status=503)
+    async with observer_of(server) as observer:
+        while "503" not in observer.push_trouble:
+            assert await observer.wait(CLOCK.now().plus(0.02)) == Wake()
+        assert "ticket" not in observer.push_trouble
+        weather.requests.clear()
+        await wake_until(observer, lambda wake: wake.unread)
+        assert observer.push_trouble == ""
 
 
 async def test_a_refresh_opens_the_new_connection_before_the_old_one_ends(server: SlackServer) -> None:

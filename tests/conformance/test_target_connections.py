@@ -7,7 +7,6 @@ import errno
 import inspect
 import socket
 import ssl
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from prober.clock import Instant, SystemClock
+from prober.clock import Instant, SystemClock, wait_for_any
 from prober.errors import ConfigurationError, OwnFault, TargetError, Unanswered, Unreachable
 from prober.model import PublishResult
 from prober.targets.http_client import CAUGHT, Departure, HttpClient, Reply, Request, failure_of, tls_context
@@ -28,19 +27,19 @@ NOW = Instant(1795428000.0, 100.0, "boot")
 LEFT = Departure(NOW)
 
 
-def client(timeout: float = 5.0, connect: float = 5.0, ca_file: Path | None = None, **more: str) -> HttpClient:
+def client(patience: float = 5.0, connect: float = 5.0, ca_file: Path | None = None, **more: str) -> HttpClient:
     tls = tls_context(ca_file, verify=True)
-    return HttpClient(SystemClock(), timeout=timeout, connect_timeout=connect, tls=tls, **more)
+    return HttpClient(SystemClock(), timeout=patience, connect_timeout=connect, tls=tls, **more)
 
 
-async def ask(url: str, timeout: float = 5.0, ca_file: Path | None = None, connect: float = 5.0) -> Reply:
-    async with client(timeout, connect, ca_file) as one:
+async def ask(url: str, patience: float = 5.0, ca_file: Path | None = None, connect: float = 5.0) -> Reply:
+    async with client(patience, connect, ca_file) as one:
         return await one.exchange(Request("POST", url, {"X-Mark": "1"}, b'{"a": 1}', ("canary-token",)))
 
 
-async def fails(url: str, timeout: float = 5.0, ca_file: Path | None = None, connect: float = 5.0) -> TargetError:
+async def fails(url: str, patience: float = 5.0, ca_file: Path | None = None, connect: float = 5.0) -> TargetError:
     with pytest.raises(TargetError) as caught:
-        await ask(url, timeout, ca_file, connect)
+        await ask(url, patience, ca_file, connect)
     return caught.value
 
 
@@ -102,7 +101,7 @@ async def test_a_broken_body_keeps_the_status() -> None:
 async def test_no_answer_in_time(begun: bytes) -> None:
     """A target that says nothing, or stops in the middle, ends in a time-out, asked once."""
     async with raw_server(saying(begun, then_hang=True)) as raw:
-        error = await fails(f"http://{raw.origin}/x", timeout=0.3)
+        error = await fails(f"http://{raw.origin}/x", patience=0.3)
     assert error.result is PublishResult.TIMEOUT
     assert error.requested_at is not None
     assert raw.connections == 1
@@ -117,10 +116,10 @@ async def test_a_trickle_is_no_answer() -> None:
         for _ in range(100_000):
             writer.write(b"x")
             await writer.drain()
-            await asyncio.sleep(0.01)
+            await wait_for_any(SystemClock(), asyncio.Event(), 0.01)
 
     async with raw_server(trickle) as raw:
-        error = await fails(f"http://{raw.origin}/x", timeout=0.3)
+        error = await fails(f"http://{raw.origin}/x", patience=0.3)
     assert error.result is PublishResult.TIMEOUT
 
 
@@ -129,7 +128,7 @@ async def test_connection_refused() -> None:
     error = await fails(f"http://127.0.0.1:{await free_port()}/x")
     assert isinstance(error, Unreachable)
     assert error.requested_at is None
-    assert "refused" in error.detail or "Connect call failed" in error.detail
+    assert "Connect call failed" in error.detail
 
 
 async def test_both_addresses_of_a_name_refuse() -> None:
@@ -172,7 +171,7 @@ async def test_no_tls_where_it_is_demanded() -> None:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A self-signed certificate for localhost with its key, in one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
@@ -194,7 +193,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     path.write_bytes(private + built.public_bytes(serialization.Encoding.PEM))
-    yield path
+    return path
 
 
 def tls_server(certificate: Path) -> ssl.SSLContext:
@@ -304,10 +303,10 @@ async def test_a_proxy_that_is_gone() -> None:
 
 async def test_a_proxy_that_refuses_the_way() -> None:
     """A proxy that does not open the way to the target is our own fault, and nothing has left for the target."""
-    async with raw_server(saying(b"HTTP/1.1 503 No way\r\nContent-Length: 0\r\n\r\n")) as raw:
-        async with client(proxy=f"http://{raw.origin}") as one:
-            with pytest.raises(OwnFault) as caught:
-                await one.exchange(Request("POST", "https://target.example/x", {}))
+    no_way = saying(b"HTTP/1.1 503 No way\r\nContent-Length: 0\r\n\r\n")
+    async with raw_server(no_way) as raw, client(proxy=f"http://{raw.origin}") as one:
+        with pytest.raises(OwnFault) as caught:
+            await one.exchange(Request("POST", "https://target.example/x", {}))
     assert caught.value.requested_at is None
 
 
@@ -371,7 +370,7 @@ _REFUSED = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
         ([_UNREACHABLE, _REFUSED], Unreachable),
         ([_REFUSED], Unreachable),
         ([ConnectionResetError(errno.ECONNRESET, "reset")], Unreachable),
-        ([ssl.SSLCertVerificationError("expired")], Unreachable),
+        ([ssl.SSLCertVerificationError(1, "expired")], Unreachable),
         ([OSError("words only")], Unreachable),
     ],
 )

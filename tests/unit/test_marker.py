@@ -250,6 +250,15 @@ def test_letters_around_a_marker_make_no_second_one(before: str, after: str) -> 
     assert {key.value for key in found} <= {MARKER} | {key.value for part in (before, after) for key in _found(part)}
 
 
+def test_an_accident_beside_a_marker_is_not_told() -> None:
+    """A neighbour that continues into a marker as if it were one itself is no second key, verified or not."""
+    entropy = int("a" * 13, 36).to_bytes(9, "big")
+    genuine, foreign = mint(RING, NOW, entropy), mint(Keyring("elsewhere", (NEW,)), NOW, entropy)
+    assert find([genuine[:11] + genuine[:11] + genuine], [], RING) == (_genuine(genuine),)
+    assert [key.standing for key in _found(foreign[:11] + foreign)] == [Standing.FOREIGN]
+    assert [key.value for key in _found(foreign + foreign[:11] + genuine)] == [foreign, genuine]
+
+
 @pytest.mark.parametrize(
     "form",
     [

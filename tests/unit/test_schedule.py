@@ -126,6 +126,24 @@ def test_a_day_that_a_zone_skipped_is_made_up_once() -> None:
     assert _local("0 9 * * *", first, last, "Pacific/Apia") == ["29 09:00-1000", "31 09:00+1400", "01 09:00+1400"]
 
 
+def test_a_weekly_run_on_a_day_that_a_zone_skipped_is_not_lost() -> None:
+    """Samoa's missing day was a Friday: its Friday run is found on Saturday, however short the span asked for."""
+    apia = ZoneInfo("Pacific/Apia")
+    first, last = datetime(2011, 12, 31, 8, tzinfo=apia), datetime(2011, 12, 31, 10, tzinfo=apia)
+    assert _local("0 9 * * fri", first, last, "Pacific/Apia") == ["31 09:00+1400"]
+
+
+def test_the_earliest_slots_come_first_through_a_change() -> None:
+    """A limit cuts by moments, also where clocks show a later moment earlier or an earlier one later."""
+    lord_howe = Schedule(cron="15,30 2 * * *", time_zone="Australia/Lord_Howe")
+    change = datetime(2026, 10, 3, 15, 30, tzinfo=UTC).timestamp()  # 2:00 becomes 2:30
+    assert slots(lord_howe, 0.0, change - 60, change + 3600) == (change, change + 900)
+    assert slots(lord_howe, 0.0, change - 60, change + 3600, 1) == (change,)
+    berlin = Schedule(cron="*/30 * * * *", time_zone="Europe/Berlin")
+    repeated = datetime(2026, 10, 25, 0, tzinfo=UTC).timestamp()  # 2:00, for the first time
+    assert slots(berlin, 0.0, repeated - 1, repeated + 7200, 2) == (repeated, repeated + 1800)
+
+
 def test_weekdays_count_as_in_crontab() -> None:
     """0 and 7 are Sunday, names and ranges and steps work, and 1 is Monday."""
     start, end = _berlin(11, 1), _berlin(11, 8)  # 1 November 2026 is a Sunday

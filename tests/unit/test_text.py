@@ -61,6 +61,7 @@ def probe(*deliveries: DeliveryResult, answer: AnswerResult | None = None, name:
     return ProbeResult(name, "k3f7q2", None, PublicationKind.ALERT, AT, AT + 0.012, answer, "", deliveries)
 
 
+GOOD = (Timeliness.ON_TIME, Outcome.DELIVERED)
 ON_TIME = delivery("slack", Timeliness.ON_TIME, Outcome.DELIVERED, Interval(0.071, 0.213, "push"))
 LATE = delivery(
     "email",
@@ -108,21 +109,21 @@ def test_a_latency_is_written_with_its_uncertainty(latency: Interval, text: str)
 @pytest.mark.parametrize(
     ("one", "text"),
     [
-        (ON_TIME, "✓ alert-latency  k3f7q2  slack  on time     0.142 s ± 0.071 s  push"),
+        (ON_TIME, "✓ alert-latency  k3f7q2  slack  on time   0.142 s ± 0.071 s  push"),
         (
             LATE,
-            "✗ alert-latency  k3f7q2  email  overdue     42.10 s ± 0.20 s   poll"
+            "✗ alert-latency  k3f7q2  email  overdue   42.10 s ± 0.20 s   poll"
             "  visible only after the deadline; 1 copy more",
         ),
-        (LOST, "✗ alert-latency  k3f7q2  discord  lost        not visible at the horizon"),
-        (WAITING, "✗ alert-latency  k3f7q2  discord  overdue     not visible at the deadline; waiting until 2m"),
-        (VOID, "○ alert-latency  k3f7q2  slack  void        blind: the channel could not be read"),
+        (LOST, "✗ alert-latency  k3f7q2  discord  lost      not visible at the horizon"),
+        (WAITING, "✗ alert-latency  k3f7q2  discord  overdue   not visible at the deadline; waiting until 2m"),
+        (VOID, "○ alert-latency  k3f7q2  slack  void      blind: the channel could not be read"),
         (
             delivery("slack", Timeliness.OVERDUE, Outcome.MISPLACED, Interval(40, 41, "poll"), why=("", "in junk")),
-            "✗ alert-latency  k3f7q2  slack  misplaced   40.50 s ± 0.50 s   poll  in junk; overdue",
+            "✗ alert-latency  k3f7q2  slack  misplaced  40.50 s ± 0.50 s   poll  in junk; overdue",
         ),
         (delivery("slack", Timeliness.MOOT, Outcome.WITHHELD), "✓ alert-latency  k3f7q2  slack  withheld"),
-        (delivery("slack", None, None), "… alert-latency  k3f7q2  slack  open        waiting until 2m"),
+        (delivery("slack", None, None), "… alert-latency  k3f7q2  slack  open      waiting until 2m"),
     ],
 )
 def test_a_delivery_is_one_line(one: DeliveryResult, text: str) -> None:
@@ -130,12 +131,18 @@ def test_a_delivery_is_one_line(one: DeliveryResult, text: str) -> None:
     assert said(one) == text
 
 
+def test_a_basis_gives_way_where_it_is_tight() -> None:
+    """The sources of an interval are shown as far as there is room: all, how it was seen, or none."""
+    one = delivery("discord", *GOOD, Interval(0.1, 0.12, "push+discord"))
+    assert [said(one, width).rpartition(" s")[2].strip() for width in (80, 70, 60)] == ["push, discord", "push", ""]
+
+
 def test_the_whole_run_reads_as_in_the_manual() -> None:
     """A pass is its deliveries, an aligned table per channel and one line with the result."""
     result = run_result(TARGET, [probe(ON_TIME, delivery("email", *GOOD, Interval(0.0, 0.05, "poll")))])
     assert [plain(line) for line in run_lines(result, 80)] == [
-        "✓ alert-latency  k3f7q2  slack  on time     0.142 s ± 0.071 s  push",
-        "✓ alert-latency  k3f7q2  email  on time     ≤ 0.050 s          poll",
+        "✓ alert-latency  k3f7q2  slack  on time   0.142 s ± 0.071 s  push",
+        "✓ alert-latency  k3f7q2  email  on time   ≤ 0.050 s          poll",
         "",
         "alert-latency",
         "  channel  expected  on time      p50      p95      max  uncertainty",
@@ -144,9 +151,6 @@ def test_the_whole_run_reads_as_in_the_manual() -> None:
         "",
         "PASS  2 of 2 deliveries on time",
     ]
-
-
-GOOD = (Timeliness.ON_TIME, Outcome.DELIVERED)
 
 
 def test_an_undelivered_quantile_is_said_to_be_beyond_the_horizon() -> None:
@@ -383,6 +387,6 @@ def test_a_plain_view_writes_the_same_lines_without_waiting() -> None:
         "a note with [markup] and [31mcolour",
         "→ alert-latency  k3f7q2  alert to slack, within 30s",
         "  alert-latency  k3f7q2  accepted (201) in 0.012 s",
-        "✓ alert-latency  k3f7q2  slack  on time     0.142 s ± 0.071 s  push",
+        "✓ alert-latency  k3f7q2  slack  on time   0.142 s ± 0.071 s  push",
     ]
     assert stream.getvalue().splitlines()[-1] == "PASS  1 of 1 deliveries on time"

@@ -85,7 +85,7 @@ def test_the_timeline_reads_in_the_order_of_time() -> None:
         "  +1.000 s  email  outcome          delivered",
         "  +30.00 s  slack  timeliness       overdue: not visible at the deadline",
         "",
-        "✓ alert-latency  k3f7q2  email  on time     0.142 s ± 0.071 s  push",
+        "✓ alert-latency  k3f7q2  email  on time   0.142 s ± 0.071 s  push",
         "✗ alert-latency  k3f7q2  slack  overdue",
         "                                not visible at the deadline; waiting until 2m",
         "",
