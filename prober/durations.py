@@ -6,7 +6,7 @@ import math
 import re
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_FORM = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_FORM = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)\s*(ms|s|m|h|d)")
 _MEND = "write a number and a unit, such as 200ms, 30s, 5m or 2h"
 
 
@@ -40,4 +40,6 @@ def format_duration(seconds: float) -> str:
     for unit, size in (("h", 3_600_000), ("m", 60_000), ("s", 1000)):
         if milliseconds % size == 0:
             return f"{milliseconds // size}{unit}"
-    return f"{milliseconds}ms" if milliseconds < 1000 else f"{milliseconds / 1000:g}s"
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    return f"{milliseconds // 1000}.{milliseconds % 1000:03d}".rstrip("0") + "s"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 
@@ -15,7 +14,7 @@ class Interval:
     basis: str = ""
 
     def __post_init__(self) -> None:
-        if not self.lower <= self.upper or math.isnan(self.lower + self.upper):
+        if not self.lower <= self.upper:
             raise ValueError(f"an interval needs lower <= upper, got [{self.lower}, {self.upper}]")
 
     @property

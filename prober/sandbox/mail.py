@@ -99,8 +99,7 @@ class MailServers:
         self.drop_connections()
         for sender in tuple(self._senders):
             sender.abort()
-        if self._conversations:
-            await asyncio.wait(tuple(self._conversations), timeout=5.0)
+        await self._end_conversations()
         for listener in listeners:
             await listener.wait_closed()
         await asyncio.sleep(0)
@@ -162,6 +161,15 @@ class MailServers:
         if fault.garbage:
             return "no answer of this protocol"
         return "" if fault.status is None else "451 4.3.0 Try again later"
+
+    async def _end_conversations(self) -> None:
+        if not self._conversations:
+            return
+        _, slow = await asyncio.wait(tuple(self._conversations), timeout=0.2)
+        for task in slow:
+            task.cancel()  # the weather makes it wait
+        if slow:
+            await asyncio.wait(slow, timeout=5.0)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

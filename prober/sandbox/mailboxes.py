@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
 import ssl
 from argparse import Namespace
 from collections import deque
@@ -173,6 +174,13 @@ class _Settings(Config):
         return b"Sandbox ready"
 
 
+class _Plain(Cleartext):
+    """Passwords compared as octets: as texts, one that is not ASCII is an error."""
+
+    def verify(self, secret: str, hash: str) -> bool:
+        return secrets.compare_digest(secret.encode(), hash.encode())
+
+
 class _Login(Login):
     """Lets a user in unless the weather refuses logins."""
 
@@ -260,7 +268,7 @@ class Mailboxes:
             demo_data=False,
             demo_user="",
             demo_password="",
-            hash_context=Cleartext(),
+            hash_context=_Plain(),
             cpu_subsystem=Subsystem.for_asyncio(),
             ssl_context=starttls or ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER),
             tls_enabled=starttls is not None,

@@ -103,16 +103,18 @@ class ManualClock:
                 future.set_result(None)
 
 
-async def settle_loop() -> None:
+async def settle_loop(most_turns: int = _MOST_TURNS) -> None:
     """Yield to the running loop until nothing in it is ready any more.
 
     A loop that offers no view of its ready queue gets a fixed number of turns.
+
+    Raises RuntimeError when it is still busy after ``most_turns``.
     """
     ready = getattr(asyncio.get_running_loop(), "_ready", None)
     quiet = 0
-    for _ in range(_MOST_TURNS):
+    for _ in range(most_turns):
         await asyncio.sleep(0)
         quiet = quiet + 1 if ready is None or not ready else 0
         if quiet >= (_QUIET_TURNS if ready is not None else 50):
             return
-    raise RuntimeError(f"the event loop is still busy after {_MOST_TURNS} turns: a task spins without sleeping")
+    raise RuntimeError(f"the event loop is still busy after {most_turns} turns: a task spins without sleeping")

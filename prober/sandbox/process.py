@@ -66,29 +66,7 @@ class Sandbox:
         kinds = {place.name: place.kind for place in self._places}
         names = {place.address: place.name for place in self._places}
         self._climate = Climate(weather, self._clock, kinds, names)
-        self._mail = MailServers(
-            dict.fromkeys(self._addresses(ChannelKind.EMAIL), self._password),
-            faults=self._climate,
-            world_id=self.world_id,
-            clock=self._clock,
-        )
-        self._slack = SlackServer(
-            world_id=self.world_id,
-            channels=self._addresses(ChannelKind.SLACK),
-            bot_token=self._slack_tokens["xoxb"],
-            app_token=self._slack_tokens["xapp"],
-            publisher_token=self._slack_tokens["xoxp"],
-            faults=self._climate,
-            clock=self._clock,
-        )
-        self._discord = DiscordServer(
-            world_id=self.world_id,
-            guild_id=snowflake_from(self.world_id, "guild", wall=now),
-            channels=self._addresses(ChannelKind.DISCORD),
-            token=self._discord_token,
-            faults=self._climate,
-            clock=self._clock,
-        )
+        self._mail, self._slack, self._discord = self._protocols(now)
         self._providers = Providers(
             world_id=self.world_id,
             places=self._places,
@@ -168,6 +146,32 @@ class Sandbox:
                 for place in self._places
             },
         }
+
+    def _protocols(self, now: float) -> tuple[MailServers, SlackServer, DiscordServer]:
+        mail = MailServers(
+            dict.fromkeys(self._addresses(ChannelKind.EMAIL), self._password),
+            faults=self._climate,
+            world_id=self.world_id,
+            clock=self._clock,
+        )
+        slack = SlackServer(
+            world_id=self.world_id,
+            channels=self._addresses(ChannelKind.SLACK),
+            bot_token=self._slack_tokens["xoxb"],
+            app_token=self._slack_tokens["xapp"],
+            publisher_token=self._slack_tokens["xoxp"],
+            faults=self._climate,
+            clock=self._clock,
+        )
+        discord = DiscordServer(
+            world_id=self.world_id,
+            guild_id=snowflake_from(self.world_id, "guild", wall=now),
+            channels=self._addresses(ChannelKind.DISCORD),
+            token=self._discord_token,
+            faults=self._climate,
+            clock=self._clock,
+        )
+        return mail, slack, discord
 
     # --- what the control API asks ---------------------------------------------------------------------------
 

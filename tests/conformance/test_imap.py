@@ -68,7 +68,7 @@ class Post:
         its = {"host": "127.0.0.1", "port": self.servers.imap_port, "username": ADA, "password": PASSWORD}
         return ImapSettings.model_validate({**its, "tls": "none", "read_timeout": 3, **changes})
 
-    def observer(self, channels: tuple[Channel, ...] = (EMAIL,), **changes: object) -> ImapObserver:
+    def observer(self, channels: tuple[Channel, ...] = (EMAIL,), /, **changes: object) -> ImapObserver:
         return ImapObserver("mailbox", self.settings(**changes), channels, CLOCK)
 
 
@@ -136,7 +136,7 @@ async def test_a_push_becomes_a_message(post: Post) -> None:
 
 
 async def test_pushes_are_quick(post: Post) -> None:
-    """From visible to in our hands half the messages take less than 25 ms."""
+    """From visible to in our hands half the messages take less than 40 ms."""
     taken: list[float] = []
     async with post.observer() as observer:
         batch = await observer.read(None)
@@ -146,7 +146,7 @@ async def test_pushes_are_quick(post: Post) -> None:
             batch = await observer.read(batch.cursor)
             taken += [message.seen.since(post.truth[-1].after) for message in batch.messages]
     assert len(taken) == 40
-    assert sorted(taken)[20] < 0.025
+    assert sorted(taken)[20] < 0.04
 
 
 async def test_what_was_there_before_is_not_read(post: Post) -> None:

@@ -30,11 +30,11 @@ async def live(config: str, ledger: str, phase: str, job: str, nth: int) -> None
 
     def boundary(reached: str, names: tuple[str, ...]) -> None:
         nonlocal planned, met
-        planned = planned or "plan_probes" in names
-        if planned and reached == phase and job in names:
+        if (planned or job == "plan_probes") and reached == phase and job in names:
             met += 1
             if met == nth:
                 os.kill(os.getpid(), signal.SIGKILL)
+        planned = planned or (reached == "after" and "plan_probes" in names)
 
     settings = load_settings(Path(config))
     scenario = load_scenarios(scenarios_directory(), contents_directory())["alert-latency"]
