@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from prober.clock import wait_for_any
-from prober.errors import LedgerError
 from prober.draft import Drafting, draft_probe
+from prober.errors import LedgerError
 from prober.ledger import reading
 from prober.ledger.planning import PlannedProbe
 from prober.ledger.reading import ProbeRecord

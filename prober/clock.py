@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 CROSS_BOOT_UNCERTAINTY = 1.0
 """Seconds by which instants of two boots may disagree: their only common measure is the wall clock."""
@@ -84,7 +84,7 @@ async def wait_for_any(clock: Clock, event: asyncio.Event, seconds: float | None
     """Wait until ``event`` is set or ``seconds`` (None: no bound) have passed; True when the event is set."""
     if event.is_set() or (seconds is not None and seconds <= 0):
         return event.is_set()
-    waits = [asyncio.ensure_future(event.wait())]
+    waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(event.wait())]
     if seconds is not None:
         waits.append(asyncio.ensure_future(clock.sleep(seconds)))
     try:

@@ -69,7 +69,7 @@ def draft_probe(
         span_id=secrets.token_hex(8),
     )
     late_after = AD_HOC_LATENESS if period is None else lateness_bound(period)
-    steps, sends, stop = _steps(drafting, scenario, channels, name, due, late_after)
+    steps, sends, stop = _steps(drafting, scenario, channels, name, due=due, late_after=late_after)
     keys = [Key(KeyKind.CONTENT_ID, publication.content_id), Key(KeyKind.MARKER, publication.marker)]
     keys += [Key(KeyKind.PLUS_TAG, name, channel) for channel, step in sends.items() if f"+{name}@" in step.recipient]
     deliveries = tuple(
@@ -100,7 +100,7 @@ def draft_probe(
 
 
 def _steps(
-    drafting: Drafting, scenario: Scenario, channels: tuple[Channel, ...], name: str, due: Instant, late_after: float
+    drafting: Drafting, scenario: Scenario, channels: tuple[Channel, ...], name: str, *, due: Instant, late_after: float
 ) -> tuple[tuple[PlannedStep, ...], dict[str, PlannedStep], int | None]:
     """All steps; the sending step of each e-mail channel that has one; the number of the stopping step."""
     steps = [PlannedStep(0, StepAction.CREATE, due, late_after)]
@@ -115,9 +115,7 @@ def _steps(
     stop = None
     if scenario.cancel_after is not None:
         stop = len(steps)
-        steps.append(
-            PlannedStep(stop, StepAction.CANCEL, due.plus(scenario.cancel_after), late_after, after_step=0)
-        )
+        steps.append(PlannedStep(stop, StepAction.CANCEL, due.plus(scenario.cancel_after), late_after, after_step=0))
     return tuple(steps), sends, stop
 
 

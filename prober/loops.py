@@ -35,14 +35,32 @@ LEAST_MARGIN = 0.05
 """Seconds before a deadline at which the read that must end by it starts, at the least."""
 
 
+BURST = 10.0
+"""Seconds' worth of a provider's read limit that may be used at once, around the deadlines."""
+
+
 @dataclass(slots=True)
 class Sight:
-    """What a watch loop remembers of its reads: when the last one began, how long they take."""
+    """What a watch loop remembers of its reads: when the last one began, how long they take, how many it may do."""
 
+    reads_per_minute: float | None = None
     last_started: Instant | None = None
     durations: list[float] = field(default_factory=list)
     failures: int = 0
     blind: str = ""
+    _spent: float = 0.0  # reads not yet paid off by time
+    _paid_at: Instant | None = None
+
+    def pause_before_read(self, now: Instant) -> float:
+        """Seconds to wait so that the provider's limit is kept; counts the read that follows."""
+        if self.reads_per_minute is None:
+            return 0.0
+        rate = self.reads_per_minute / 60
+        if self._paid_at is not None:
+            self._spent = max(0.0, self._spent - rate * now.since(self._paid_at))
+        self._paid_at = now
+        self._spent += 1
+        return max(0.0, (self._spent - max(2.0, BURST * rate)) / rate)
 
     def margin(self) -> float:
         """Seconds that a read needs to end by a deadline, judged by the slowest of the latest."""
@@ -87,7 +105,7 @@ class Loops:
         on_change: Callable[[], Awaitable[None]],
     ) -> None:
         self.flow = flow
-        self.sights = {watch.observer.name: Sight() for watch in flow.watches}
+        self.sights = {watch.observer.name: Sight(watch.observer.reads_per_minute) for watch in flow.watches}
         self.internal_errors: Counter[tuple[str, str]] = Counter()
         self._on_settled = on_settled
         self._on_change = on_change
@@ -147,7 +165,7 @@ class Loops:
                 reason, words = type(error).__name__, str(error)
             except Exception as error:  # noqa: BLE001 - counted, logged and tried again
                 reason, words = type(error).__name__, repr(error)
-            self.internal_errors[name.split()[0], reason] += 1
+            self.internal_errors[name.split(maxsplit=1)[0], reason] += 1
             log.error("A loop ended and starts again.", action="loop_restart", loop=name, reason=reason, error=words)
             await self._on_change()
             failures += 1
@@ -168,7 +186,7 @@ class Loops:
         """One step, once: what fails beyond the target's own errors is on record by then and is not repeated."""
         try:
             await stages.take(self.flow, step)
-        except Exception as error:  # noqa: BLE001 - on record as our own fault; counted here
+        except Exception as error:
             self.internal_errors["publish", type(error).__name__] += 1
             log.exception("A step ended in an error of our own.", action="own_fault", probe=step.step.probe)
         self._facts.set()
@@ -195,6 +213,7 @@ class Loops:
     async def _observe(self, watch: Watch) -> None:
         sight, clock = self.sights[watch.observer.name], self.flow.clock
         while True:
+            await clock.sleep(sight.pause_before_read(clock.now()))
             begun = clock.now()
             try:
                 await stages.observe(self.flow, watch)
@@ -225,9 +244,7 @@ class Loops:
         while True:
             changed.clear()
             now = clock.now()
-            awaited = await self.flow.ledger.read(
-                observing.awaited, self.flow.location, name, sight.last_started, now
-            )
+            awaited = await self.flow.ledger.read(observing.awaited, self.flow.location, name, sight.last_started, now)
             due = sight.next_read(awaited, watch.observer.poll, now)
             wake = await _wait_or_change(clock, watch, due, changed)
             if wake.pushed and await stages.observe_pushed(self.flow, watch, wake.pushed):
@@ -250,4 +267,3 @@ async def _wait_or_change(clock: Clock, watch: Watch, until: Instant, changed: a
         change.cancel()
         waiting.cancel()
         await asyncio.gather(change, waiting, return_exceptions=True)
-

@@ -30,7 +30,8 @@ app = typer.Typer(
 )
 
 Config = Annotated[
-    str | None, typer.Option("--config", "-c", metavar="FILE", help="The configuration (prober.yaml).", show_default=False)
+    str | None,
+    typer.Option("--config", "-c", metavar="FILE", help="The configuration (prober.yaml).", show_default=False),
 ]
 Scenarios = Annotated[
     str | None,
@@ -100,7 +101,9 @@ def run(
     ] = None,
     max_time: Annotated[
         str | None,
-        typer.Option(metavar="DURATION", help="End after this time; what is open is then inconclusive.", show_default=False),
+        typer.Option(
+            metavar="DURATION", help="End after this time; what is open is then inconclusive.", show_default=False
+        ),
     ] = None,
     output: Output = "text",
     weather: Annotated[

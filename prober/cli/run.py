@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from prober.ad_hoc import AdHocRun, Asked, with_bounds
 from prober.channel_choice import resolve_channels
@@ -34,9 +33,6 @@ from prober.report.result import run_result, to_json
 from prober.report.values import DeliveryResult, ProbeResult, RunResult, TargetName, exit_code
 from prober.resources import contents_directory, scenarios_directory
 from prober.scenario_files import load_scenarios
-
-if TYPE_CHECKING:
-    from prober.sandbox.launch import SandboxProcess
 
 INTERRUPTED = 130
 
@@ -97,6 +93,10 @@ class _LeftAtOnce(BaseException):
 
 def _plan(options: RunOptions) -> Plan:
     settings = None
+    if options.weather is not None:
+        from prober.sandbox.weather import load_weather
+
+        load_weather(options.weather)  # a wrong file is said before anything starts
     if not options.sandbox and options.weather is None:
         settings = load_for(options.config)
         if settings is not None and settings.target is None:
@@ -131,21 +131,19 @@ async def _run(plan: Plan, options: RunOptions, view: View, clock: SystemClock) 
     with view:
         async with AsyncExitStack() as stack:
             stack.enter_context(_ctrl_c(stop, view))
-            settings, target, sandbox = await _where(plan, options, view, stack)
+            settings, target = await _where(plan, options, view, stack)
             place = plan.ledger or str(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "ledger.sqlite")
-            result = await _probe(plan, settings, target, place, view, clock, stop, sandbox)
+            result = await _probe(plan, settings, target, place, view, clock=clock, stop=stop)
         if options.output == "text":
             view.closing(result)
     return result
 
 
-async def _where(
-    plan: Plan, options: RunOptions, view: View, stack: AsyncExitStack
-) -> tuple[Settings, TargetName, SandboxProcess | None]:
+async def _where(plan: Plan, options: RunOptions, view: View, stack: AsyncExitStack) -> tuple[Settings, TargetName]:
     """The configured target, or the embedded one."""
     if plan.settings is not None:
         assert plan.settings.target is not None  # noqa: S101 - else there were no settings
-        return plan.settings, TargetName(str(plan.settings.target.get("url", "")), sandbox=False), None
+        return plan.settings, TargetName(str(plan.settings.target.get("url", "")), sandbox=False)
     if plan.weather is None and not options.sandbox:
         paths = ", ".join(str(path) for path in searched_paths(options.config, os.environ, Path.cwd()))
         view.note(f"No target is configured (looked for {paths}): running on the embedded sandbox.")
@@ -153,7 +151,7 @@ async def _where(
 
     sandbox = await stack.enter_async_context(start_sandbox(plan.weather))
     settings = settings_from_mapping(sandbox.configuration, "the sandbox's configuration")
-    return settings, TargetName("sandbox", sandbox=True), sandbox
+    return settings, TargetName("sandbox", sandbox=True)
 
 
 async def _probe(
@@ -162,9 +160,9 @@ async def _probe(
     target: TargetName,
     place: str,
     view: View,
+    *,
     clock: SystemClock,
     stop: asyncio.Event,
-    sandbox: SandboxProcess | None,
 ) -> RunResult:
     from prober.assembly import drafting, open_flow
 
@@ -254,5 +252,3 @@ def _waiting(record: ProbeRecord, result: ProbeResult) -> Iterator[Waiting]:
         if due is not None and row.scheduled_time is not None:
             due = due.at_wall(row.scheduled_time)
         yield Waiting(result.scenario, result.probe, row.channel, due, row.within, row.give_up)
-
-

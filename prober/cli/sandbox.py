@@ -21,7 +21,11 @@ def sandbox_command(weather: str | None, dialect: str, write: str | None) -> Non
     if write is not None and Path(write).exists():
         raise ConfigurationError("there is a file of this name already", "remove it, or name another", write,
                                  field="--write")  # fmt: skip
-    asyncio.run(_run(weather, dialect, write))
+    try:
+        asyncio.run(_run(weather, dialect, write))
+    finally:
+        if write is not None:
+            Path(write).unlink(missing_ok=True)  # it names ports and secrets of a world that is gone
 
 
 async def _run(weather: str | None, dialect: str, write: str | None) -> None:
@@ -42,8 +46,6 @@ async def _run(weather: str | None, dialect: str, write: str | None) -> None:
         await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
         for waiting in (ended, stopped):
             waiting.cancel()
-    if write is not None:
-        Path(write).unlink(missing_ok=True)  # it names ports and secrets of a world that is gone
 
 
 def _write(path: Path, text: str) -> None:
@@ -78,6 +80,6 @@ def _guide(sandbox: SandboxProcess, write: str | None) -> str:
         "The truth (when each message became visible), and the weather while it runs:",
         f"  curl -H 'Authorization: Bearer {sandbox.control_token}' {sandbox.control_url}/truth",
         f"  curl -H 'Authorization: Bearer {sandbox.control_token}' -X POST {sandbox.control_url}/weather "
-        "-d '{\"channels\": {\"slack\": {\"loss\": 0.5}}}'",
+        '-d \'{"channels": {"slack": {"loss": 0.5}}}\'',
     ]
     return "\n".join(lines)

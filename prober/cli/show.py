@@ -31,7 +31,9 @@ def show_command(probe: str, output: str, ledger: str | None, config: str | None
                 raise ConfigurationError(*_which(probe, names, place), field="PROBE")
             record = reading.probe_records(conn, [probe if probe in names else names[0]])[0]
             found = timeline(
-                record, reading.coverage_rows(conn, record.probe.location), reading.observer_rows(conn, record.probe.location)
+                record,
+                reading.coverage_rows(conn, record.probe.location),
+                reading.observer_rows(conn, record.probe.location),
             )
     finally:
         engine.dispose()

@@ -81,9 +81,7 @@ def attach(
         conn.execute(update(deliveries).where(deliveries.c.id == delivery.id).values(sighting_id=key[0] if key else 0))
         # One channel's sighting may decide for its sisters: an unanswered publish then counts as accepted.
         conn.execute(
-            update(deliveries)
-            .where(deliveries.c.probe_id == delivery.probe_id, deliveries.c.open == 1)
-            .values(dirty=1)
+            update(deliveries).where(deliveries.c.probe_id == delivery.probe_id, deliveries.c.open == 1).values(dirty=1)
         )
     elif role == COPY:
         conn.execute(update(deliveries).where(deliveries.c.id == delivery.id).values(copies=deliveries.c.copies + 1))

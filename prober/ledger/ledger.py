@@ -149,7 +149,7 @@ class Ledger:
             if exc.connection_invalidated or "UNIQUE" not in str(exc.orig):
                 raise  # the whole transaction is in doubt
             return None, exc
-        except Exception as exc:  # noqa: BLE001 - it is handed to whoever asked
+        except Exception as exc:  # noqa: BLE001 - handed to whoever asked
             return None, exc
 
 

@@ -87,7 +87,7 @@ def record(conn: Connection, location: str, observed: Observed, now: Instant) ->
         covered = before.get(channel.identity)
         continues = reading is None or reading.continues
         lower = instant_of(covered, "watermark") if covered is not None and continues else None
-        new += _record_message(conn, location, channel, noticed, lower, now)
+        new += _record_message(conn, location, channel, noticed, lower=lower, now=now)
     for name, reading in readings.items():
         channel = observed.channels[name]
         _extend(conn, location, channel, before.get(channel.identity), reading)
@@ -193,7 +193,7 @@ def _bound_clock(conn: Connection, location: str, control: Control) -> None:
 
 
 def _record_message(
-    conn: Connection, location: str, channel: Channel, noticed: Noticed, lower: Instant | None, now: Instant
+    conn: Connection, location: str, channel: Channel, noticed: Noticed, *, lower: Instant | None, now: Instant
 ) -> int:
     message = noticed.message
     if _seen_before(conn, location, channel, message):
@@ -282,7 +282,9 @@ def _keep_candidate(
 ) -> None:
     key = conn.execute(sightings.insert().values({**row, "role": CANDIDATE})).inserted_primary_key
     sighting = key[0] if key else 0
-    conn.execute(insert(conn, candidates).on_conflict_do_nothing(), [{"value": i, "sighting_id": sighting} for i in ids])
+    conn.execute(
+        insert(conn, candidates).on_conflict_do_nothing(), [{"value": i, "sighting_id": sighting} for i in ids]
+    )
     texts, room = [], MAX_HELD_BYTES
     for text in message.texts:
         texts.append(text[:room])

@@ -17,8 +17,8 @@ from prober.ledger.tables import deliveries, instant_of, instant_values, keys, p
 from prober.ledger.totals import PUBLISH_BOUNDS, START_DELAY_BOUNDS, Rise, raise_totals
 from prober.model import (
     Answer,
-    PublicationKind,
     Publication,
+    PublicationKind,
     PublishResult,
     SlotState,
     Step,
@@ -77,8 +77,15 @@ def claim_steps(conn: Connection, location: str, now: Instant, taken_by: str, li
 def record_answer(conn: Connection, step: Step, answer: Answer) -> None:
     """The step was accepted: its instants, what was learned, and the sightings that were waiting for it."""
     row = _step_row(conn, step)
-    _close(conn, row, PublishResult.ACCEPTED, answer.status, "", "", answer.correlation_id,
-           answer.requested_at, answer.answered_at)  # fmt: skip
+    counts = _close(
+        conn,
+        row,
+        answer.requested_at,
+        answer.answered_at,
+        result=PublishResult.ACCEPTED.value,
+        status=answer.status,
+        correlation_id=answer.correlation_id[:200],
+    )
     if answer.publication_id:
         conn.execute(
             update(steps)
@@ -93,17 +100,28 @@ def record_answer(conn: Connection, step: Step, answer: Answer) -> None:
         conn.execute(insert(conn, keys).on_conflict_do_nothing(), rows)
         attach_learned(conn, row.location, tuple(key.value for key in answer.learned), answer.answered_at)
     add_waypoints(conn, step.probe, None, answer.waypoints)
-    _finish(conn, row, PublishResult.ACCEPTED, answer.requested_at, answer.answered_at)
+    if counts:
+        _finish(conn, row, PublishResult.ACCEPTED, answer.requested_at, answer.answered_at)
 
 
 def record_failure(conn: Connection, step: Step, error: TargetError, now: Instant) -> None:
     """The step did not end as accepted: what is known of it, and the steps that cannot be taken any more."""
     row = _step_row(conn, step)
     ended = error.answered_at or now
-    _close(conn, row, error.result, error.status, error.title, error.detail, error.correlation_id,
-           error.requested_at, ended)  # fmt: skip
-    _skip_followers(conn, row, error.result, ended, error.title)
-    _finish(conn, row, error.result, error.requested_at, error.answered_at)
+    counts = _close(
+        conn,
+        row,
+        error.requested_at,
+        ended,
+        result=error.result.value,
+        status=error.status,
+        title=error.title[:500],
+        detail=error.detail[:2000],
+        correlation_id=error.correlation_id[:200],
+    )
+    if counts:
+        _skip_followers(conn, row, error.result, ended, error.title)
+        _finish(conn, row, error.result, error.requested_at, error.answered_at)
 
 
 def record_interrupted(conn: Connection, location: str, now: Instant, alive: Callable[[str], bool]) -> int:
@@ -173,31 +191,11 @@ def _step_row(conn: Connection, step: Step) -> Row[Any]:
     return conn.execute(_with_probe().where(steps.c.probe_id == step.probe, steps.c.number == step.number)).one()
 
 
-def _close(
-    conn: Connection,
-    row: Row[Any],
-    result: PublishResult,
-    status: int | None,
-    title: str,
-    detail: str,
-    correlation_id: str,
-    requested_at: Instant | None,
-    ended: Instant,
-) -> None:
-    conn.execute(
-        update(steps)
-        .where(steps.c.probe_id == row.probe_id, steps.c.number == row.number, steps.c.state == _TAKEN)
-        .values(
-            state=StepState.ANSWERED.value,
-            result=result.value,
-            status=status,
-            title=title[:500],
-            detail=detail[:2000],
-            correlation_id=correlation_id[:200],
-            **instant_values("requested", requested_at),
-            **instant_values("ended", ended),
-        )
-    )
+def _close(conn: Connection, row: Row[Any], requested_at: Instant | None, ended: Instant, **said: object) -> bool:
+    """Put the end of a taken step on record; False when it has one already, which then stays."""
+    query = update(steps).where(steps.c.probe_id == row.probe_id, steps.c.number == row.number, steps.c.state == _TAKEN)
+    ends = {**instant_values("requested", requested_at), **instant_values("ended", ended)}
+    return conn.execute(query.values(state=StepState.ANSWERED.value, **said, **ends)).rowcount > 0
 
 
 def _end(conn: Connection, row: Row[Any], now: Instant, result: PublishResult, *, title: str) -> None:

@@ -93,9 +93,7 @@ def _next_due(conn: Connection, location: str, now: Instant) -> Instant | None:
     return max(ahead, key=now.since, default=None)
 
 
-def _facts(
-    conn: Connection, location: str, rows: Sequence[Row[Any]], served: Set[str]
-) -> Mapping[int, DeliveryFacts]:
+def _facts(conn: Connection, location: str, rows: Sequence[Row[Any]], served: Set[str]) -> Mapping[int, DeliveryFacts]:
     probe_ids = {row.probe_id for row in rows}
     steps_by = {
         (row.probe_id, row.number): row

@@ -13,13 +13,15 @@ class Observer(Protocol):
     """One account through which channels are read. It connects once and recovers by itself.
 
     ``poll`` is the period in seconds at which it wants to be read while deliveries are open, None where pushes and
-    aligned reads are enough. ``channels`` are the names of the channels that it reads. ``wait`` may be cancelled
+    aligned reads are enough; ``reads_per_minute`` is how many complete reads its provider allows, None for no limit.
+    ``channels`` are the names of the channels that it reads. ``wait`` may be cancelled
     without losing a push: what was not returned comes with the next call.
     """
 
     name: str
     channels: tuple[str, ...]
     poll: float | None
+    reads_per_minute: float | None
 
     async def __aenter__(self) -> Self: ...
 

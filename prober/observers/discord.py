@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, model_validator
 
@@ -24,6 +24,10 @@ from prober.model import Batch, Channel, Control, How, Message, Reading, Wake
 from prober.observers.discord_gateway import DiscordGateway, Inbox
 from prober.observers.discord_rest import DiscordRest
 from prober.observers.discord_text import is_blanked, is_control, is_snowflake, message_of, stamp_of
+
+HISTORY_PER_MINUTE: Final = 60.0
+"""Complete reads that we allow ourselves: Discord bounds the route per channel, and 50 requests a second in all
+(discord-api-docs, topics/rate-limits); what it says in its headers is kept besides."""
 
 _POLL_WITHOUT_GATEWAY = 5.0
 _UNSETTLED = 2.0
@@ -101,6 +105,7 @@ class DiscordObserver:
         self.name = name
         self.channels = tuple(channel.name for channel in channels)
         self.poll = settings.poll
+        self.reads_per_minute: float | None = HISTORY_PER_MINUTE
         self._channels = channels
         self._clock = clock
         token = settings.token.get_secret_value()

@@ -150,7 +150,7 @@ class DiscordGateway:
                     while True:
                         await self._converse(client)
                         await self._pause()
-            except Exception as error:  # this task is the only sight between two reads: it must not end
+            except Exception as error:  # noqa: BLE001 - this task is the only sight between two reads: it must not end
                 await self._set_back(error)
 
     def opened(self, socket: DiscordWebSocket) -> None:

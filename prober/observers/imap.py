@@ -31,6 +31,7 @@ class ImapObserver:
         self.name = name
         self.channels = tuple(channel.name for channel in channels)
         self.poll: float | None = settings.poll
+        self.reads_per_minute: float | None = None
         self._settings = settings
         self._addressed = channels
         self._clock = clock

@@ -169,7 +169,7 @@ class FolderWatch:
             if failure is not None:
                 raise failure
             reading = self._read_twice(question)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - handed to whoever asked
             self._disconnect()
             # The suppressed context may hold a secret; whoever reports the error sees the cause only.
             error.__context__ = error.__cause__
@@ -235,7 +235,7 @@ class FolderWatch:
         """Wait for a push, a question, or the time to enter IDLE again. A lost connection is news."""
         try:
             pushed = self._idle(session)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - handed to whoever asks next
             # A lost connection is made anew by the next read; anything else is a fault of ours, and its answer.
             self._failure = None if isinstance(error, Unreadable) else error
             self._disconnect()

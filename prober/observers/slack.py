@@ -24,6 +24,10 @@ from prober.observers.slack_text import CONTROL_TEXT, is_blank, is_control, is_o
 WITHOUT_PUSHES: Final = 5.0
 """Seconds after which a read is asked for while Socket Mode is down: within Slack's limit for four channels."""
 
+HISTORY_PER_MINUTE: Final = 45.0
+"""Calls of conversations.history that we allow ourselves: tier 3 is 50 a minute and more, per app and workspace
+(docs.slack.dev, apis/web-api/rate-limits)."""
+
 _PAGE: Final = 200
 _MOST_PAGES: Final = 500
 _MOST_KNOWN: Final = 20_000
@@ -85,6 +89,7 @@ class SlackObserver:
         self.name = name
         self.channels = tuple(channel.name for channel in channels)
         self.poll: float | None = settings.poll
+        self.reads_per_minute: float | None = HISTORY_PER_MINUTE / max(1, len(channels))
         self._settings = settings
         self._by_address = {channel.address: channel for channel in channels}
         self._by_name = {channel.name: channel for channel in channels}

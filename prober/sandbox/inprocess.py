@@ -152,6 +152,7 @@ class WorldObserver:
         self.name = name
         self.channels = tuple(channel.name for channel in channels)
         self.poll = poll
+        self.reads_per_minute: float | None = None
         self._sandbox = sandbox
         self._clock = sandbox.clock
         self._climate = sandbox.climate

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from prober.draft import Drafting, draft_probe
 from prober.ledger import reading
@@ -55,7 +56,9 @@ class Life:
         now = self.flow.clock.now()
         chosen = tuple(self.channels[name] for name in scenario.channels)
         drafts = [
-            draft_probe(self.drafting, scenario, chosen, slot=now.wall, now=now, run=f"run{now.boottime}", number=number)
+            draft_probe(
+                self.drafting, scenario, chosen, slot=now.wall, now=now, run=f"run{now.boottime}", number=number
+            )
             for number in range(count)
         ]
         await self.loops.launch(drafts)
@@ -84,14 +87,15 @@ class Rig:
 
     @asynccontextmanager
     async def life(
-        self, boundary: Callable[[str, tuple[str, ...]], None] | None = None, *, observers: Sequence[str] = ("email", "slack", "discord")
+        self,
+        boundary: Callable[[str, tuple[str, ...]], None] | None = None,
+        *,
+        observers: Sequence[str] = ("email", "slack", "discord"),
     ) -> AsyncIterator[Life]:
         """A prober from start to end; ending it in the middle is as abrupt as the ledger's commits make it."""
         self.lives += 1
         channels = self.world.channels()
-        channels = {
-            name: replace(channel, observer=f"{name}-observer") for name, channel in channels.items()
-        }
+        channels = {name: replace(channel, observer=f"{name}-observer") for name, channel in channels.items()}
         async with Ledger(self.place, boundary) as ledger:
             self.clock.watch(ledger.busy)
             watches = []
@@ -139,14 +143,10 @@ def verdicts(probe: ProbeResult) -> dict[str, tuple[str, str]]:
     return {delivery.channel: verdict(delivery) for delivery in probe.deliveries}
 
 
-def total(conn: Connection, name: str, **labels: str) -> float:
+def total(conn: Connection, name: str, /, **labels: str) -> float:
     """The sum of a counter over all series that have these labels."""
-    import json
-
-    rows: Sequence[Row[tuple[str, float]]] = conn.execute(
-        select(totals.c.labels, totals.c.value).where(totals.c.name == name)
-    ).all()
-    return sum(value for text, value in rows if labels.items() <= json.loads(text).items())
+    rows = conn.execute(select(totals.c.labels, totals.c.value).where(totals.c.name == name)).all()
+    return sum(float(row.value) for row in rows if labels.items() <= json.loads(row.labels).items())
 
 
 def conserved(conn: Connection) -> bool:

@@ -41,7 +41,8 @@ def assert_intervals_hold_the_truth(rig: Rig, life: Life, probe: ProbeResult) ->
             if visible.address == address
         ]
         assert any(
-            delivery.latency.lower <= after + 1e-6 and before - 1e-6 <= delivery.latency.upper for before, after in truths
+            delivery.latency.lower <= after + 1e-6 and before - 1e-6 <= delivery.latency.upper
+            for before, after in truths
         ), (delivery, truths)
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from prober.ad_hoc import AdHocRun, Asked
 from prober.assembly import drafting, open_flow
 from prober.channel_choice import resolve_channels
-from prober.clock import SystemClock
 from prober.cli.live import PlainView
 from prober.cli.run import ViewListener
+from prober.clock import SystemClock
 from prober.config import load_settings
 from prober.ledger.ledger import Ledger
 from prober.resources import contents_directory, scenarios_directory

@@ -11,8 +11,8 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "prober"
 
 PURE = [
-    "clock", "model", "errors", "interval", "durations", "nearest", "marker", "schedule", "checks", "statistics", "judge", "correlate",
-    "channel_choice", "__init__",
+    "clock", "model", "errors", "interval", "durations", "nearest", "marker", "schedule", "checks", "statistics",
+    "judge", "correlate", "channel_choice", "__init__",
 ]  # fmt: skip
 
 ROOMS: list[list[str]] = [
@@ -99,7 +99,18 @@ def test_no_import_cycle() -> None:
         visit(module, ())
 
 
-OUTSIDE = {"asyncio", "socket", "subprocess", "sqlite3", "threading", "http", "urllib.request", "aiohttp", "httpx", "os"}
+OUTSIDE = {
+    "asyncio",
+    "socket",
+    "subprocess",
+    "sqlite3",
+    "threading",
+    "http",
+    "urllib.request",
+    "aiohttp",
+    "httpx",
+    "os",
+}
 
 
 @pytest.mark.parametrize("room", [name for name in PURE if name not in {"clock", "__init__"}])

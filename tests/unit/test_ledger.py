@@ -186,7 +186,7 @@ def test_network_file_systems_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("place", ["mysql://x/y", "nonsense://"])
 def test_databases_that_are_not_supported(place: str) -> None:
     """Other databases are refused by name."""
-    with pytest.raises(LedgerError, match="not supported|not a path"):
+    with pytest.raises(LedgerError, match=r"not supported|not a path"):
         opening.ledger_url(place)
 
 
