@@ -133,14 +133,16 @@ def _outcome(case: Case) -> OutcomeFinding | None:
     if case.arrive is Arrive.NEVER:
         return _stopped(case)
     if case.sighted is not None:
-        return _visible(case.sighted)
+        return _visible(case.sighted, case.give_up)
     if _absent_until(case, case.give_up):
         return _absent_at_horizon(case)
     hole = _void_reason(case, case.give_up)
     return _void_outcome(hole) if hole else None
 
 
-def _visible(sighted: Sighted) -> OutcomeFinding:
+def _visible(sighted: Sighted, give_up: float) -> OutcomeFinding:
+    if sighted.latency.lower > give_up:
+        return OutcomeFinding(Outcome.LOST, "visible only after the horizon")
     if sighted.checks_failed:
         return OutcomeFinding(Outcome.DAMAGED, "; ".join(sighted.checks_failed))
     if sighted.misplaced:

@@ -13,7 +13,7 @@ import structlog
 
 from prober import stages
 from prober.clock import Clock, Instant, wait_for_any
-from prober.errors import LedgerError, Unreadable
+from prober.errors import LedgerError, TargetError, Unreadable
 from prober.ledger import observing, publishing
 from prober.ledger.planning import PlannedProbe
 from prober.model import Wake
@@ -201,10 +201,19 @@ class Loops:
             done = await stages.settle(self.flow)
             if done.settled:
                 await self._on_settled(done.settled)
+                for probe in done.concluded:
+                    self._start(f"claims {probe}", lambda probe=probe: self._ask_claims(probe))  # type: ignore[misc]
                 for event in self._bounds.values():
                     event.set()
             if not done.more:
                 await self._until(self._facts, done.next_due)
+
+    async def _ask_claims(self, probe: str) -> None:
+        """What the target itself says is a waypoint; that it says nothing is no event."""
+        try:
+            await stages.ask_claims(self.flow, probe)
+        except TargetError as error:
+            log.info("The target says nothing about a publication.", action="no_claims", probe=probe, why=error.title)
 
     async def _until(self, event: asyncio.Event, due: Instant | None) -> None:
         left = OTHERS if due is None else min(OTHERS, due.since(self.flow.clock.now()))

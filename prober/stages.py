@@ -69,6 +69,16 @@ async def take(flow: Flow, claimed: publishing.ClaimedStep) -> None:
     await _until_on_record(flow, publishing.record_answer, claimed.step, answer)
 
 
+async def ask_claims(flow: Flow, probe: str) -> None:
+    """Ask the target what it says about a publication, once it was seen and at the horizon: never proof.
+
+    Raises TargetError when it says nothing.
+    """
+    publication = await flow.ledger.read(publishing.publication_id_of, probe)
+    if publication:
+        await flow.ledger.write(publishing.record_claims, probe, await flow.target.claims(publication))
+
+
 async def _until_on_record(flow: Flow, act: object, *args: object) -> None:
     """Write, again and again while the disk is full or the ledger locked: an answer comes only once."""
     retrying = tenacity.AsyncRetrying(

@@ -9,13 +9,29 @@ import typer
 from prober import __version__
 
 EPILOG = """\
-Exit codes of run: 0 pass · 1 fail (overdue, early, lost, damaged, misplaced, unwanted, refused, unanswered) ·
-4 void (nothing could be measured, by a fault of our own) · 3 inconclusive · 2 usage or configuration ·
-130 interrupted twice.
+\b
+Try it, without any configuration:
+  prober run alert-latency
 
-The configuration is the first of --config FILE, $PROBER_CONFIG, ./prober.yaml and
-$XDG_CONFIG_HOME/prober/prober.yaml. Durations are written 200ms, 30s, 5m, 2h.
-"""
+\b
+Exit codes of run:
+  0    pass: every delivery visible in time and intact
+  1    fail: overdue, early, lost, damaged, misplaced, unwanted, refused
+       or unanswered
+  2    wrong usage or configuration
+  3    inconclusive: ambiguous, or not decided yet
+  4    void: nothing could be said, by a fault of our own
+  130  interrupted twice
+
+\b
+The configuration is the first of
+  --config FILE
+  $PROBER_CONFIG
+  ./prober.yaml
+  $XDG_CONFIG_HOME/prober/prober.yaml (~/.config/prober/prober.yaml)
+
+Durations are written 200ms, 30s, 5m, 2h.
+"""  # \b: what follows, up to the next empty line, is not wrapped again
 
 app = typer.Typer(
     name="prober",
@@ -69,28 +85,41 @@ def _root(
 
 
 RUN_EPILOG = """\
+\b
 Examples:
-
   prober run alert-latency
-      one critical alert on the embedded sandbox, or on the configured target
+      One critical alert to e-mail, Slack and Discord; without a
+      configured target on the embedded sandbox.
 
-  prober run alert-latency --count 20 --every 3s --output json > result.json
-      twenty probes, one every three seconds whatever becomes of the earlier ones
+\b
+  prober run alert-latency --count 20 --every 3s --output json
+      Twenty probes, one every three seconds whatever becomes of the
+      earlier ones; the result as JSON (prober schema result).
 
-  prober run alert-latency --weather slack-outage --within 3s --give-up 8s
-      the sandbox in bad weather: see what an outage looks like
+\b
+  prober run alert-latency --weather lossy --count 5 --every 300ms \\
+      --within 3s --give-up 8s
+      The sandbox in bad weather: what a loss looks like.
 
-  prober run alert-latency newsletter-delivery --config staging.yaml --ledger /var/lib/prober/ledger.sqlite
-      two scenarios on staging, kept on record; `prober show PROBE` then shows the evidence
+\b
+  prober run alert-latency newsletter-delivery -c staging.yaml \\
+      --ledger /var/lib/prober/ledger.sqlite
+      Two scenarios on staging, kept on record: prober show PROBE then
+      shows the evidence.
 
-Ctrl-C once: nothing more is launched, what is under way is awaited, the exit code is the result's.
-Ctrl-C twice: leave at once with 130; what is on record stays, and the next run on the ledger resolves it.
+\b
+Ctrl-C once: no more is launched, what is under way is awaited, and the
+exit code is the result's. Ctrl-C twice: leave at once with 130; what is
+on record stays, and the next run on that ledger resolves it.
+
+Exit codes: 0 pass, 1 fail, 2 usage, 3 inconclusive, 4 void (prober --help).
+With --output nagios: 0 pass, 2 fail, 3 everything else.
 """
 
 
-@app.command(epilog=RUN_EPILOG)
+@app.command(epilog=RUN_EPILOG, short_help="Run scenarios now and say what became of them.")
 def run(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Scenarios; `prober list` shows them.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", hidden=True)],
     count: Annotated[int, typer.Option("--count", "-n", min=1, metavar="N", help="Probes of each scenario.")] = 1,
     every: Annotated[str, typer.Option(metavar="DURATION", help="Time from one probe to the next.")] = "10s",
     within: Annotated[
@@ -117,7 +146,11 @@ def run(
     config: Config = None,
     scenarios: Scenarios = None,
 ) -> None:
-    """Run scenarios now and say what became of them: timeliness at the deadline, the end when all is settled."""
+    """Run the scenarios NAME now and say what became of each delivery.
+
+    Whether it was in time is said at the latest at its deadline; the run ends when all is settled. `prober list`
+    shows the names.
+    """
     from prober.cli.run import RunOptions, run_command
 
     raise typer.Exit(
@@ -140,66 +173,97 @@ def run(
     )
 
 
-@app.command("list")
+LIST_EPILOG = """\
+\b
+Examples:
+  prober list
+      The shipped scenarios; with a configuration, the channels too.
+
+\b
+  prober list --scenarios ./scenarios --output json
+      The scenarios of another folder, for a program.
+"""
+
+
+@app.command("list", epilog=LIST_EPILOG, short_help="List the scenarios and where each is watched.")
 def list_(
     output: Annotated[str, typer.Option("--output", "-o", metavar="text|json", help="How it is written.")] = "text",
     config: Config = None,
     scenarios: Scenarios = None,
 ) -> None:
-    """List the scenarios, and the configured channels that each would be watched on."""
+    """List the scenarios: what each promises, and the configured channels that it is watched on."""
     from prober.cli.listing import list_command
 
     list_command(output, config, scenarios)
 
 
 SHOW_EPILOG = """\
+\b
 Examples:
-
   prober show k3f7q2m9xd
-      the probe's timeline: planned, each step, each waypoint and sighting, the verdicts with their reasons
+      When it was planned, each step, waypoint and sighting, and the
+      verdicts with their reasons.
 
+\b
   prober show k3f --output json --ledger /var/lib/prober/ledger.sqlite
-      the same for a program; the beginning of the name is enough while it is unambiguous
+      The same for a program; the beginning of the name is enough while
+      only one probe has it.
 """
 
 
-@app.command(epilog=SHOW_EPILOG)
+@app.command(epilog=SHOW_EPILOG, short_help="Show everything on record about one probe.")
 def show(
-    probe: Annotated[str, typer.Argument(metavar="PROBE", help="A probe's name, or its beginning.")],
+    probe: Annotated[str, typer.Argument(metavar="PROBE", hidden=True)],
     output: Annotated[str, typer.Option("--output", "-o", metavar="text|json", help="How it is written.")] = "text",
     ledger: LedgerOption = None,
     config: Config = None,
 ) -> None:
-    """Show everything on record about one probe, as a timeline."""
+    """Show everything on record about the probe PROBE (its name, or the beginning of it) as a timeline."""
     from prober.cli.show import show_command
 
     show_command(probe, output, ledger, config)
 
 
-@app.command()
+SCHEMA_EPILOG = """\
+\b
+Examples:
+  prober schema configuration > prober.schema.json
+      Then "# yaml-language-server: $schema=prober.schema.json" as the
+      first line of prober.yaml lets an editor complete and check it.
+
+\b
+  prober schema result
+      What run and show write with --output json.
+"""
+
+
+@app.command(epilog=SCHEMA_EPILOG, short_help="Print the JSON Schema of a file or of the result.")
 def schema(
-    what: Annotated[
-        str, typer.Argument(metavar="[scenario|content|configuration|result]", help="Which form.")
-    ] = "scenario",
+    what: Annotated[str, typer.Argument(metavar="FORM", hidden=True)] = "scenario",
 ) -> None:
-    """Print the JSON schema of scenario files, content files, prober.yaml, or the JSON result."""
+    """Print the JSON Schema of FORM.
+
+    FORM is scenario (without it), content, configuration or result.
+    """
     from prober.cli.schema import schema_command
 
     schema_command(what)
 
 
 SANDBOX_EPILOG = """\
+\b
 Examples:
-
   prober sandbox --write prober.yaml
-      in one terminal; then in another, in the same folder: prober run alert-latency --ledger ledger.sqlite
+      In one terminal; then in another, in the same folder:
+      prober run alert-latency --ledger ledger.sqlite
 
+\b
   prober sandbox --weather slack-outage --dialect seen
-      bad weather, and the API as a real build was seen to speak it
+      Bad weather, and the API as a real build was seen to speak it.
 """
 
 
-@app.command(epilog=SANDBOX_EPILOG)
+@app.command(epilog=SANDBOX_EPILOG, short_help="Run the embedded world alone, to look at it.")
 def sandbox(
     weather: Annotated[
         str | None, typer.Option(metavar="NAME|FILE", help="The weather; fair without it.", show_default=False)
@@ -210,7 +274,10 @@ def sandbox(
         typer.Option(metavar="FILE", help="Write the ready prober.yaml there instead of stdout.", show_default=False),
     ] = None,
 ) -> None:
-    """Run the embedded world alone, on loopback, and print a prober.yaml that is ready for it."""
+    """Run the embedded world alone, on loopback, until Ctrl-C.
+
+    Prints a prober.yaml that is ready for it, and how to look at it with curl and a mail client.
+    """
     from prober.cli.sandbox import sandbox_command
 
     sandbox_command(weather, dialect, write)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -29,7 +28,7 @@ from prober.model import Scenario
 from prober.nearest import did_you_mean
 from prober.report.evidence import probe_result
 from prober.report.nagios import nagios_exit_code, nagios_line
-from prober.report.result import run_result, to_json
+from prober.report.result import json_text, run_result, to_json
 from prober.report.values import DeliveryResult, ProbeResult, RunResult, TargetName, exit_code
 from prober.resources import contents_directory, scenarios_directory
 from prober.scenario_files import load_scenarios
@@ -80,7 +79,7 @@ def run_command(options: RunOptions) -> int:
     except _LeftAtOnce:
         return INTERRUPTED
     if options.output == "json":
-        sys.stdout.write(json.dumps(to_json(result), indent=2) + "\n")
+        sys.stdout.write(json_text(to_json(result)) + "\n")
     elif options.output == "nagios":
         sys.stdout.write(nagios_line(result) + "\n")
         return nagios_exit_code(result.result)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -15,7 +14,7 @@ from prober.ledger.opening import open_for_reading
 from prober.report.evidence import timeline
 from prober.report.lines import write
 from prober.report.timeline import render_timeline, timeline_to_json
-from prober.report.values import TargetName
+from prober.report.values import TargetName, json_text
 
 
 def show_command(probe: str, output: str, ledger: str | None, config: str | None) -> None:
@@ -39,7 +38,7 @@ def show_command(probe: str, output: str, ledger: str | None, config: str | None
         engine.dispose()
     target = _target(settings)
     if output == "json":
-        sys.stdout.write(json.dumps(timeline_to_json(found, target), indent=2) + "\n")
+        sys.stdout.write(json_text(timeline_to_json(found, target)) + "\n")
     else:
         write(render_timeline(found, shutil.get_terminal_size().columns, target), sys.stdout)
 

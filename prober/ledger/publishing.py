@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, or_, select, update
+from sqlalchemy import Connection, Row, and_, delete, func, or_, select, update
 
 from prober.clock import Instant
 from prober.errors import TargetError
@@ -145,6 +145,20 @@ def add_waypoints(conn: Connection, probe: str, delivery: int | None, points: tu
     ]  # fmt: skip
     if rows:
         conn.execute(waypoints.insert(), rows)
+
+
+def publication_id_of(conn: Connection, probe: str) -> str:
+    """The target's id for a probe's publication, empty while no answer told it."""
+    query = select(steps.c.publication_id).where(steps.c.probe_id == probe, steps.c.publication_id != "").limit(1)
+    return conn.execute(query).scalar_one_or_none() or ""
+
+
+def record_claims(conn: Connection, probe: str, points: tuple[Waypoint, ...]) -> None:
+    """Put what the target says now on record, in place of what it said of the same things before."""
+    for point in points:
+        same = and_(waypoints.c.probe_id == probe, waypoints.c.name == point.name, waypoints.c.source == point.source)
+        conn.execute(delete(waypoints).where(same))
+    add_waypoints(conn, probe, None, points)
 
 
 def publication_of(text: str) -> Publication:

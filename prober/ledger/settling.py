@@ -34,9 +34,13 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What one pass did: (delivery, probe) pairs with a new verdict, and when time alone may next settle one."""
+    """What one pass did: (delivery, probe) pairs with a new verdict, and when time alone may next settle one.
+
+    ``concluded`` are probes of which a delivery's outcome is new: first sightings, and horizons reached.
+    """
 
     settled: tuple[tuple[int, str], ...]
+    concluded: frozenset[str]
     next_due: Instant | None
     more: bool
 
@@ -50,14 +54,17 @@ def settle_due(conn: Connection, location: str, now: Instant, served: Set[str], 
     facts = _facts(conn, location, rows, served)
     rise = Rise()
     settled = []
+    concluded = set()
     for row in rows:
         decision = decide(facts[row.id], now)
         if decision is None:
             conn.execute(update(deliveries).where(deliveries.c.id == row.id).values(dirty=0))
         elif _write(conn, row, decision, now, rise):
             settled.append((row.id, row.probe_id))
+            if row.outcome is None and decision.outcome is not None:
+                concluded.add(row.probe_id)
     raise_totals(conn, location, now.wall, rise)
-    return Settled(tuple(settled), _next_due(conn, location, now), len(rows) == MAX_PASS)
+    return Settled(tuple(settled), frozenset(concluded), _next_due(conn, location, now), len(rows) == MAX_PASS)
 
 
 def _due(conn: Connection, location: str, now: Instant) -> list[Row[Any]]:

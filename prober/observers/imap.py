@@ -76,7 +76,7 @@ class ImapObserver:
         if not all(reading.complete for reading in readings.values()):
             self._news.set()
             return Batch(tuple(messages), save_cursor(positions), {})
-        whole = _whole(tuple(readings.values()))
+        whole = whole_reading(tuple(readings.values()))
         return Batch(tuple(messages), save_cursor(positions), dict.fromkeys(self.channels, whole))
 
     async def _read_folders(self, positions: Mapping[str, Position], known: bool) -> dict[str, FolderReading]:
@@ -167,7 +167,7 @@ def _matching(recipients: Iterable[str], channels: Sequence[Channel]) -> tuple[C
     return tuple(found.values())
 
 
-def _whole(readings: Sequence[FolderReading]) -> Reading:
+def whole_reading(readings: Sequence[FolderReading]) -> Reading:
     """The reading of all folders together: from the earliest start, unbroken only where each one is."""
     return Reading(
         started=min((reading.started for reading in readings), key=lambda instant: instant.boottime),

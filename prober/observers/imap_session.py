@@ -368,8 +368,6 @@ def _idle(client: IMAPClient) -> bool:
 def _has_buffered(client: IMAPClient) -> bool:
     """Whether bytes wait in the client's own buffers, where no poll of the socket would show them."""
     sock = client.socket()
-    if isinstance(sock, ssl.SSLSocket) and sock.pending():
-        return True
     stream = getattr(client._imap, "_file", None) or client._imap.file
     timeout = sock.gettimeout()
     sock.setblocking(False)

@@ -313,7 +313,7 @@ def _is_ts(value: Any) -> bool:
 
 
 def _stamp(ts: str) -> Stamp:
-    return Stamp(float(ts), 1.0, "slack")
+    return Stamp(float(int(ts.partition(".")[0])), 1.0, "slack")
 
 
 def _anchors(cursor: str | None) -> dict[str, _Anchor]:

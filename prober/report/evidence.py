@@ -13,6 +13,7 @@ from prober.interval import Interval
 from prober.ledger.reading import ProbeRecord
 from prober.ledger.tables import instant_of
 from prober.model import ChannelKind, Outcome, PublicationKind, PublishResult, Timeliness, Waypoint
+from prober.report.quantities import resolution_text
 from prober.report.timeline import Event, Timeline
 from prober.report.values import AnswerResult, DeliveryResult, ProbeResult, VerdictResult
 
@@ -78,8 +79,9 @@ def waypoint(row: Row[Any]) -> Waypoint:
 def timeline(record: ProbeRecord, covered: Sequence[Row[Any]], observers: Sequence[Row[Any]]) -> Timeline:
     """Everything on record about one probe, as events."""
     result = probe_result(record)
-    return Timeline(result, (*_planned(record), *_waypoints(record), *_steps(record), *_seen(record, result),
-                             *_covered(record, covered), *_blind(record, observers)))  # fmt: skip
+    return Timeline(result, (*_planned(record), *_waypoints(record), *_steps(record), *_stamped(record),
+                             *_seen(record), *_covered(record, covered), *_blind(record, observers),
+                             *_verdicts(result)))  # fmt: skip
 
 
 def _at(record: ProbeRecord) -> Callable[[Instant], float]:
@@ -100,12 +102,13 @@ def _planned(record: ProbeRecord) -> Iterator[Event]:
 def _steps(record: ProbeRecord) -> Iterator[Event]:
     offset = _at(record)
     for step in record.steps:
-        name = f"step {step.number} {step.action}"
+        alone = sum(other.action == step.action for other in record.steps) == 1
+        name = step.action if alone else f"{step.action} {step.number}"
         for word in ("taken", "requested", "ended"):
             instant = instant_of(step, word)
             if instant is None:
                 continue
-            detail = _step_detail(step) if word == "ended" else f"by {step.taken_by}" if word == "taken" else ""
+            detail = _step_detail(step) if word == "ended" else f"by process {step.taken_by}" if word == "taken" else ""
             yield Event(instant.wall, offset(instant), f"{name} {word}", detail=detail)
 
 
@@ -115,7 +118,16 @@ def _step_detail(step: Row[Any]) -> str:
     return ", ".join(part for part in [*parts, correlation] if part)
 
 
-def _seen(record: ProbeRecord, result: ProbeResult) -> Iterator[Event]:
+def _stamped(record: ProbeRecord) -> Iterator[Event]:
+    """What the providers' own clocks say of each sighting; they may be wrong."""
+    for row in record.sightings:
+        if row.stamp_at is not None:
+            doubt = f", to {resolution_text(row.stamp_resolution)}" if row.stamp_resolution else ""
+            yield Event(row.stamp_at, _by_wall(record, row.stamp_at), "stamped", row.channel,
+                        f"by {row.stamp_source}{doubt}")  # fmt: skip
+
+
+def _seen(record: ProbeRecord) -> Iterator[Event]:
     offset = _at(record)
     for row in record.sightings:
         lower, upper = instant_of(row, "lower"), instant_of(row, "upper")
@@ -127,6 +139,9 @@ def _seen(record: ProbeRecord, result: ProbeResult) -> Iterator[Event]:
             upper.wall, offset(upper), what, row.channel, f"by {row.how}, message {row.message_id}{where}",
             lower=offset(lower) if lower is not None else None, upper=offset(upper),
         )  # fmt: skip
+
+
+def _verdicts(result: ProbeResult) -> Iterator[Event]:
     for delivery in result.deliveries:
         for question in (delivery.timeliness, delivery.outcome):
             if question is None:
@@ -145,8 +160,8 @@ def _covered(record: ProbeRecord, covered: Sequence[Row[Any]]) -> Iterator[Event
             continue
         since, watermark = instant_of(row, "since"), instant_of(row, "watermark")
         if since is not None and watermark is not None:
-            yield Event(watermark.wall, offset(watermark), "coverage", delivery.channel, "read completely until here",
-                        lower=offset(since), upper=offset(watermark))  # fmt: skip
+            yield Event(since.wall, offset(since), "coverage since", delivery.channel, "read completely from here on")
+            yield Event(watermark.wall, offset(watermark), "watermark", delivery.channel, "read completely until here")
 
 
 def _blind(record: ProbeRecord, observers: Sequence[Row[Any]]) -> Iterator[Event]:
@@ -159,8 +174,13 @@ def _blind(record: ProbeRecord, observers: Sequence[Row[Any]]) -> Iterator[Event
 
 def _waypoints(record: ProbeRecord) -> Iterator[Event]:
     names = {row.id: row.channel for row in record.deliveries}
-    first = next((i for step in record.steps if (i := instant_of(step, "requested"))), None)
     for row in record.waypoints:
-        doubt = f", to {row.resolution:g} s" if row.resolution else ""
-        offset = None if first is None else row.at - first.wall
-        yield Event(row.at, offset, row.name, names.get(row.delivery_id, ""), f"by {row.source}{doubt}")
+        doubt = f", to {resolution_text(row.resolution)}" if row.resolution else ""
+        channel = names.get(row.delivery_id, "")
+        yield Event(row.at, _by_wall(record, row.at), row.name, channel, f"by {row.source}{doubt}")
+
+
+def _by_wall(record: ProbeRecord, wall: float) -> float | None:
+    """Seconds since the request of an instant on somebody else's clock."""
+    first = next((i for step in record.steps if (i := instant_of(step, "requested"))), None)
+    return None if first is None else wall - first.wall

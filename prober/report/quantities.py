@@ -17,6 +17,14 @@ def _decimals(seconds: float) -> int:
     return 3 if abs(seconds) < 10 else 2 if abs(seconds) < 100 else 1
 
 
+def resolution_text(seconds: float) -> str:
+    """How exact a stamp is, in the unit that suits it: ``1 s``, ``1 ms``, ``1 µs``."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= 0.999 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-6:.3g} µs"
+
+
 def latency_text(latency: Interval) -> str:
     """An interval as ``0.142 s ± 0.021 s`` where that says something, else as ``≤ 0.042 s`` or ``0.010 to 0.142 s``."""
     half = latency.width / 2

@@ -22,12 +22,13 @@ RESULT_TONES: Mapping[Result, Tone] = {
 MARKS: Mapping[Result, str] = {Result.PASS: "✓", Result.FAIL: "✗", Result.INCONCLUSIVE: "?", Result.VOID: "○"}
 
 _VOID_PHRASES: Mapping[str, str] = {
-    VoidReason.BLIND: "blind: the channel could not be read",
-    VoidReason.NO_COVERAGE: "no_coverage: the channel was not read without a gap",
-    VoidReason.OWN_FAULT: "own_fault: the prober's own fault",
-    VoidReason.WORLD_GONE: "world_gone: the world that was asked no longer exists",
-    VoidReason.STOP_TOO_LATE: "stop_too_late: the stopping step was answered too late",
+    VoidReason.BLIND: "blind: could not be read",
+    VoidReason.NO_COVERAGE: "no_coverage: not always read",
+    VoidReason.OWN_FAULT: "own_fault: the prober's own",
+    VoidReason.WORLD_GONE: "world_gone: nobody reads it now",
+    VoidReason.STOP_TOO_LATE: "stop_too_late: could not tell",
 }
+"""Short enough to stand behind scenario, probe and channel on a terminal of 80 columns."""
 
 _PUBLISH_PHRASES: Mapping[PublishResult, tuple[str, Tone]] = {
     PublishResult.ACCEPTED: ("accepted", Tone.PLAIN),
@@ -143,12 +144,17 @@ def _why(delivery: DeliveryResult, result: Result, word: str) -> Iterator[str]:
         yield outcome.reason or "; ".join(delivery.checks)
         if word != Outcome.LOST.value and timeliness is not None and timeliness.verdict in LATE_OR_EARLY:
             yield timeliness.verdict.value
-    elif timeliness is not None and result is not Result.PASS:
+    elif timeliness is not None and result is not Result.PASS and not _is_plain(delivery, timeliness.verdict):
         yield timeliness.reason
     if outcome is None:
         yield f"waiting until {format_duration(delivery.give_up)}"
     if delivery.copies:
         yield f"{delivery.copies} {'copy' if delivery.copies == 1 else 'copies'} more"
+
+
+def _is_plain(delivery: DeliveryResult, verdict: Timeliness) -> bool:
+    """Whether the word says it all: with its latency beside it, or while the delivery is still waited for."""
+    return verdict in LATE_OR_EARLY and (delivery.latency is not None or delivery.outcome is None)
 
 
 def result_lines(result: RunResult, width: int) -> list[Line]:

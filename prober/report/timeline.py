@@ -49,47 +49,6 @@ class Timeline:
         return tuple(sorted(self.events, key=lambda event: event.at))
 
 
-def known_events(probe: ProbeResult) -> tuple[Event, ...]:
-    """The events that the probe's own result tells: slot, request, answer, waypoints, verdicts."""
-    return tuple(_known_events(probe))
-
-
-def _known_events(probe: ProbeResult) -> Iterator[Event]:
-    def event(at: float, what: str, channel: str = "", detail: str = "") -> Event:
-        offset = None if probe.requested_at is None else at - probe.requested_at
-        return Event(at, offset, what, channel, detail)
-
-    if probe.slot is not None:
-        yield event(probe.slot, "slot")
-    if probe.requested_at is not None:
-        yield event(probe.requested_at, "requested", detail=str(probe.kind))
-    if probe.answered_at is not None and probe.answer is not None:
-        said = ", ".join(filter(None, (probe.answer.result.value, answer_text(probe.answer))))
-        correlation = f", correlation id {probe.answer.correlation_id}" if probe.answer.correlation_id else ""
-        yield event(probe.answered_at, "answered", detail=said + correlation)
-    for waypoint, channel in _waypoints(probe):
-        doubt = f", to {waypoint.resolution:g} s" if waypoint.resolution else ""
-        yield event(waypoint.at, waypoint.name, channel, f"by {waypoint.source}{doubt}")
-    for delivery in probe.deliveries:
-        for question, verdict in (("timeliness", delivery.timeliness), ("outcome", delivery.outcome)):
-            if verdict is not None:
-                yield event(verdict.settled_at, question, delivery.channel, _verdict_text(verdict))
-
-
-def _waypoints(probe: ProbeResult) -> Iterator[tuple[Waypoint, str]]:
-    """Each waypoint with its channel, or none where several deliveries share it."""
-    channels: dict[Waypoint, list[str]] = {}
-    for delivery in probe.deliveries:
-        for waypoint in delivery.waypoints:
-            channels.setdefault(waypoint, []).append(delivery.channel)
-    for waypoint, names in channels.items():
-        yield waypoint, names[0] if len(names) == 1 else ""
-
-
-def _verdict_text(verdict: VerdictResult[Any]) -> str:
-    return f"{verdict.verdict.value}: {verdict.reason}" if verdict.reason else verdict.verdict.value
-
-
 def timeline_to_json(timeline: Timeline, target: TargetName) -> dict[str, Any]:
     """A result of this one probe with its ``events``, described by ``result_schema``."""
     result = to_json(run_result(target, (timeline.probe,)))

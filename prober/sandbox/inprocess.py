@@ -28,6 +28,7 @@ from prober.model import (
     Step,
     StepAction,
     Wake,
+    Waypoint,
 )
 from prober.sandbox.boards import Board, InProcessWorld, Posted, message_id
 from prober.sandbox.climate import ApiFate
@@ -92,6 +93,10 @@ class WorldTarget:
             )
         identity = record.id if record else ""
         return Answer(status, requested_at, self._clock.now(), publication_id=identity, learned=learned)
+
+    async def claims(self, publication_id: str) -> tuple[Waypoint, ...]:
+        """As the seam says; this world claims nothing."""
+        return ()
 
     def _effect(self, step: Step, publication: Publication) -> tuple[Record, tuple[Key, ...]]:
         if step.action is StepAction.CANCEL:

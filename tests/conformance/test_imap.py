@@ -3,100 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import imaplib
-import socket
-import ssl
-import subprocess
-import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 from imapclient import IMAPClient
-from imapclient.exceptions import CapabilityError, LoginError, ProtocolError
 
-from prober.clock import Instant, SystemClock
+from prober.clock import Instant
 from prober.errors import Unreadable
 from prober.model import Batch, Channel, ChannelKind, How, Message
-from prober.observers.imap import ImapObserver, ImapSettings, addressed, load_cursor, save_cursor
-from prober.observers.imap_folder import REREAD, Position
-from prober.observers.imap_session import unreadable
+from prober.observers.imap import ImapObserver, addressed, whole_reading
+from prober.observers.imap_folder import MOST_MESSAGES, REREAD, FolderReading, Position
 from prober.observers.mail import read_mail
-from prober.sandbox.faults import Faults, RequestFault
-from prober.sandbox.mail import MailServers
-from prober.sandbox.truth import Visible
-
-ADA = "ada@w.sandbox.example"
-PASSWORD = "canary-pw-1"
-CLOCK = SystemClock()
-EMAIL = Channel("email", ChannelKind.EMAIL, "mailbox", ADA)
-
-
-class Moody(Faults):
-    """Faults that a test sets by hand."""
-
-    def __init__(self) -> None:
-        self.lets_in = True
-        self.drops_pushes = False
-        self.requests: dict[str, RequestFault] = {}
-
-    def push(self, server: str, address: str) -> float | None:
-        return None if self.drops_pushes else 0.0
-
-    def login(self, server: str) -> bool:
-        return self.lets_in
-
-    def request(self, server: str, action: str) -> RequestFault | None:
-        return self.requests.get(action) if server == "imap" else None
-
-
-@dataclass
-class Post:
-    """The sandbox's servers, and the truth about what they delivered."""
-
-    servers: MailServers
-    faults: Moody
-    truth: list[Visible] = field(default_factory=list)
-
-    async def deliver(self, subject: str, folder: str = "INBOX", to: str = ADA) -> None:
-        raw = f"From: news@target.example\r\nTo: {to}\r\nSubject: {subject}\r\n\r\nbody of {subject}\r\n".encode()
-        await self.servers.deliver(ADA, raw, folder)
-
-    def settings(self, **changes: object) -> ImapSettings:
-        its = {"host": "127.0.0.1", "port": self.servers.imap_port, "username": ADA, "password": PASSWORD}
-        return ImapSettings.model_validate({**its, "tls": "none", "read_timeout": 3, **changes})
-
-    def observer(self, channels: tuple[Channel, ...] = (EMAIL,), /, **changes: object) -> ImapObserver:
-        return ImapObserver("mailbox", self.settings(**changes), channels, CLOCK)
-
-
-@asynccontextmanager
-async def post_office(tls: ssl.SSLContext | None = None, *, starttls: bool = False) -> AsyncIterator[Post]:
-    faults = Moody()
-    servers = MailServers({ADA: PASSWORD}, faults=faults, world_id="w", clock=CLOCK, tls=tls, starttls=starttls)
-    await servers.start()
-    post = Post(servers, faults)
-    servers.on_visible = post.truth.append
-    try:
-        yield post
-    finally:
-        await servers.stop()
+from tests.conformance.mail_post import ADA, CLOCK, EMAIL, PASSWORD, Post, post_office, soon, subjects
 
 
 @pytest.fixture
 async def post() -> AsyncIterator[Post]:
     async with post_office() as office:
         yield office
-
-
-def soon(seconds: float = 5.0) -> Instant:
-    return CLOCK.now().plus(seconds)
-
-
-def subjects(messages: tuple[Message, ...] | list[Message]) -> list[str]:
-    return [message.texts[0] for message in messages]
 
 
 async def collect(
@@ -176,6 +100,37 @@ async def test_silence_is_no_reading_and_a_read_moves_the_watermark(post: Post) 
     reading = batch.readings["email"]
     assert reading.started.since(first.readings["email"].started) > 0
     assert reading.ended.since(reading.started) >= 0
+
+
+async def test_what_is_announced_beside_an_answer_is_news(post: Post) -> None:
+    """A mail that the server announces with an answer, and so will never push, wakes the observer all the same."""
+    async with post.observer(junk="none") as observer:
+        batch = await observer.read(None)
+        post.deliver_during("search", "in between")
+        batch = await observer.read(batch.cursor)
+        assert batch.messages == ()
+        assert (await observer.wait(soon())).unread
+        assert subjects((await observer.read(batch.cursor)).messages) == ["in between"]
+
+
+async def test_a_beginning_claims_nothing_that_it_passes_over(post: Post) -> None:
+    """A mail that arrives while the first read finds out where it begins lies before that beginning."""
+    async with post.observer(junk="none") as observer:
+        post.deliver_during("noop", "passed over")
+        batch = await observer.read(None)
+        assert batch.readings["email"].started.since(post.truth[0].after) >= 0
+        assert (await observer.read(batch.cursor)).messages == ()
+
+
+def test_a_reading_of_folders_is_as_old_and_as_whole_as_its_worst() -> None:
+    """The watermark is the earliest start of all folders, and one that broke off breaks them all."""
+    start = CLOCK.now()
+
+    def reading(begin: float, *, continues: bool) -> FolderReading:
+        return FolderReading((), Position(1, 1), start.plus(begin), start.plus(begin + 5), continues, True, "")
+
+    whole = whole_reading((reading(1, continues=True), reading(0, continues=False), reading(2, continues=True)))
+    assert (whole.started, whole.ended, whole.continues) == (start, start.plus(7), False)
 
 
 async def test_a_lost_push_shows_when_idle_is_entered_anew(post: Post) -> None:
@@ -287,6 +242,7 @@ async def test_a_flood_is_read_in_parts_that_cover_nothing_yet(post: Post) -> No
         for number in range(2005):
             await post.deliver(f"{number}")
         first = await observer.read(batch.cursor)
+        assert len(first.messages) == MOST_MESSAGES
         assert dict(first.readings) == {}
         assert (await observer.wait(soon())).unread
         second = await observer.read(first.cursor)
@@ -353,237 +309,3 @@ def test_the_envelope_outweighs_the_letter_head() -> None:
     head = b"To: ada@w.sandbox.example, bob@w.sandbox.example\n"
     assert addressed(read_mail(head + b"\n"), (EMAIL, other)) == (EMAIL, other)
     assert addressed(read_mail(b"Delivered-To: bob@w.sandbox.example\n" + head + b"\n"), (EMAIL, other)) == (other,)
-
-
-async def unreadable_of(observer: ImapObserver) -> Unreadable:
-    async with observer:
-        with pytest.raises(Unreadable) as blind:
-            await observer.read(None)
-    return blind.value
-
-
-async def test_a_refused_login_says_so(post: Post) -> None:
-    """A wrong password, and a server that lets nobody in, are login_refused; the secret is nowhere in the error."""
-    wrong = await unreadable_of(post.observer(password="canary-pw-2"))
-    assert wrong.reason == "login_refused"
-    foreign = await unreadable_of(post.observer(password="canary-pässword"))
-    assert foreign.reason == "login_refused"
-    for error in (wrong, foreign):
-        assert "canary" not in repr((error, error.__cause__, error.__context__))
-    assert "canary" not in repr(post.settings())
-    post.faults.lets_in = False
-    assert (await unreadable_of(post.observer())).reason == "login_refused"
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"folder": "Elsewhere"}, "folder_missing"),
-        ({"junk": "Elsewhere"}, "folder_missing"),
-        ({"tls": "tls", "verify": False}, "tls"),
-        ({"tls": "starttls"}, "tls"),
-        ({"tls": "tls", "ca_file": "/nowhere/ca.pem"}, "tls"),
-        ({"port": 1}, "unreachable"),
-        ({"host": "no-such-host.invalid"}, "unreachable"),
-    ],
-)
-async def test_each_obstacle_has_its_reason(post: Post, changes: dict[str, object], reason: str) -> None:
-    """What keeps the observer from seeing is told apart by reason."""
-    assert (await unreadable_of(post.observer(**changes))).reason == reason
-
-
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        (RequestFault(status=0), "unreachable"),
-        (RequestFault(status=503), "unreachable"),
-        (RequestFault(garbage=True), "protocol"),
-        (RequestFault(delay=30.0), "timeout"),
-    ],
-)
-async def test_each_weather_has_its_reason(post: Post, fault: RequestFault, reason: str) -> None:
-    """A search that is cut off, refused, answered with nonsense or not answered is unreadable, each for its reason."""
-    post.faults.requests["search"] = fault
-    assert (await unreadable_of(post.observer(read_timeout=0.3))).reason == reason
-
-
-async def test_a_failure_of_junk_is_one_of_the_mailbox(post: Post) -> None:
-    """No reading is claimed when one of the folders could not be read."""
-    async with post.observer() as observer:
-        batch = await observer.read(None)
-        post.faults.requests["noop"] = RequestFault(status=0)
-        with pytest.raises(Unreadable):
-            await observer.read(batch.cursor)
-        post.faults.requests.clear()
-        assert (await observer.read(batch.cursor)).readings["email"].continues
-
-
-FOREIGN = [
-    imaplib.IMAP4.error("x"),
-    imaplib.IMAP4.abort("command: NOOP => socket error: EOF"),
-    imaplib.IMAP4.abort("socket error: timed out"),
-    imaplib.IMAP4.readonly("x"),
-    CapabilityError("Server does not support STARTTLS capability"),
-    LoginError("b'[AUTHENTICATIONFAILED] no'"),
-    LoginError("b'[UNAVAILABLE] later'"),
-    LoginError("socket error: EOF"),
-    ProtocolError("x"),
-    ssl.SSLCertVerificationError("x"),
-    ssl.SSLEOFError("x"),
-    TimeoutError("x"),
-    ConnectionRefusedError("x"),
-    socket.gaierror("x"),
-    OSError("x"),
-    EOFError("x"),
-    ValueError("x"),
-    KeyError("x"),
-]
-
-
-@pytest.mark.parametrize("error", FOREIGN, ids=repr)
-@pytest.mark.parametrize("doing", ["connect to", "log in to", "open the folder 'INBOX' of", "search"])
-def test_no_foreign_error_is_left_unmapped(error: Exception, doing: str) -> None:
-    """Every error of the libraries below gets one of the known reasons and a mend, and keeps the secret."""
-    settings = ImapSettings.model_validate({"host": "h", "username": "u", "password": PASSWORD})
-    error.args = (f"{error.args[0]} {PASSWORD}", *error.args[1:])
-    found = unreadable(error, settings, doing)
-    assert found.reason in {"unreachable", "login_refused", "tls", "folder_missing", "protocol", "timeout"}
-    assert "h:993" in found.detail
-    assert PASSWORD not in str(found)
-
-
-def open_descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-async def quick_exit(observer: ImapObserver, act: Callable[[], asyncio.Task[Batch]] | None = None) -> float:
-    """Seconds that leaving an entered observer takes, which must not fail."""
-    loop = asyncio.get_running_loop()
-    start = loop.time()
-    await observer.__aexit__(None, None, None)
-    return loop.time() - start
-
-
-async def test_leaving_is_quick_and_leaves_nothing(post: Post) -> None:
-    """Left in the middle of IDLE the observer ends at once, without threads, sockets or pipes."""
-    await post.deliver("warm up")
-    threads, descriptors = threading.active_count(), open_descriptors()
-    for _ in range(5):
-        observer = post.observer()
-        await observer.__aenter__()
-        await observer.read(None)
-        assert threading.active_count() == threads + 2
-        assert await quick_exit(observer) < 1.0
-    await post.servers.suspend()
-    assert threading.active_count() == threads
-    assert open_descriptors() <= descriptors
-    with pytest.raises(Unreadable):
-        await observer.read(None)
-
-
-async def test_leaving_while_the_server_is_silent(post: Post) -> None:
-    """Left in the middle of a command that is not answered the observer ends within a second."""
-    post.faults.requests["noop"] = RequestFault(delay=30.0)
-    threads = threading.active_count()
-    observer = post.observer(read_timeout=20)
-    await observer.__aenter__()
-    reading = asyncio.create_task(observer.read(None))
-    await observer.wait(soon(0.2))
-    assert await quick_exit(observer) < 1.0
-    assert threading.active_count() == threads
-    with pytest.raises(Unreadable):
-        await reading
-
-
-async def test_leaving_while_connecting() -> None:
-    """Left in the middle of connecting to a host that does not answer the observer ends within a second."""
-    threads, descriptors = threading.active_count(), open_descriptors()
-    with socket.socket() as full:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        fillers = []
-        for _ in range(4):
-            filler = socket.socket()
-            filler.setblocking(False)
-            filler.connect_ex(full.getsockname())
-            fillers.append(filler)
-        settings = {"host": "127.0.0.1", "port": full.getsockname()[1], "username": "u", "password": "p"}
-        observer = ImapObserver("m", ImapSettings.model_validate({**settings, "tls": "none"}), (EMAIL,), CLOCK)
-        await observer.__aenter__()
-        reading = asyncio.create_task(observer.read(None))
-        await observer.wait(soon(0.2))
-        assert not reading.done()
-        assert await quick_exit(observer) < 1.0
-        with pytest.raises(Unreadable):
-            await reading
-        for filler in fillers:
-            filler.close()
-    assert threading.active_count() == threads
-    assert open_descriptors() <= descriptors
-
-
-async def test_a_cancelled_read_harms_nobody(post: Post) -> None:
-    """A read that its caller gives up leaves the observer able to read on."""
-    async with post.observer() as observer:
-        batch = await observer.read(None)
-        await post.deliver("kept")
-        reading = asyncio.create_task(observer.read(batch.cursor))
-        await asyncio.sleep(0)
-        reading.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await reading
-        assert subjects((await observer.read(batch.cursor)).messages) == ["kept"]
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
-    """A certificate for 127.0.0.1, and a server's context with it."""
-    folder = tmp_path_factory.mktemp("tls")
-    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    kind = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    subprocess.run(
-        ["openssl", *kind, *names, "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
-        check=True,
-        capture_output=True,
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    return folder / "cert.pem", context
-
-
-@pytest.mark.parametrize("mode", ["tls", "starttls"])
-async def test_tls_is_verified_and_pushes_come_through(certificate: tuple[Path, ssl.SSLContext], mode: str) -> None:
-    """Under TLS mail arrives as without; a certificate that nobody vouches for is refused unless told otherwise."""
-    file, context = certificate
-    async with post_office(context, starttls=mode == "starttls") as post:
-        assert (await unreadable_of(post.observer(tls=mode))).reason == "tls"
-        for trust in ({"ca_file": str(file)}, {"verify": False}):
-            async with post.observer(tls=mode, **trust) as observer:
-                batch = await observer.read(None)
-                for number in range(10):
-                    await post.deliver(f"{number}")
-                    assert (await observer.wait(soon())).unread
-                    batch = await observer.read(batch.cursor)
-                    assert subjects(batch.messages) == [f"{number}"]
-
-
-@pytest.mark.parametrize("cursor", [None, "", "nonsense", "[]", '{"folders": 3}', '{"folders": {"INBOX": [1]}}'])
-def test_a_broken_cursor_begins_anew(cursor: str | None) -> None:
-    """A cursor that cannot be understood is one that was lost."""
-    assert load_cursor(cursor) == {}
-
-
-def test_a_cursor_comes_back_as_it_was() -> None:
-    """What is saved is what is loaded."""
-    positions = {"INBOX": Position(7, 3), "Jünk": Position(2**32 - 1, 2**32 - 2)}
-    assert load_cursor(save_cursor(positions)) == positions
-
-
-def test_settings_say_what_is_wrong_without_the_secret() -> None:
-    """Durations are read as written; a mistake is named, the password is not."""
-    good = {"adapter": "imap", "host": "h", "username": "u", "password": PASSWORD, "poll": "100ms"}
-    assert ImapSettings.model_validate(good).poll == 0.1
-    for mistake in ({"pool": 1}, {"poll": "fast"}, {"poll": 0}, {"junk": "INBOX"}, {"password": 5, "port": PASSWORD}):
-        with pytest.raises(ValueError, match="validation error") as told:
-            ImapSettings.model_validate({**good, **mistake})
-        assert PASSWORD not in str(told.value)

@@ -159,6 +159,14 @@ def test_damaged_and_misplaced_keep_their_timeliness() -> None:
     assert verdicts(case(sighted=seen(31, 32, misplaced=True)))[:2] == ("overdue", "misplaced")
 
 
+def test_what_certainly_came_after_the_horizon_is_lost() -> None:
+    """Seen by a late read, but a provider's stamp says that it came only after the horizon: lost, and it says so."""
+    assert verdicts(case(sighted=seen(121, 122), age=123)) == (
+        "overdue", "lost", "visible only after the deadline", "visible only after the horizon",
+    )  # fmt: skip
+    assert verdicts(case(sighted=seen(119, 122), age=123))[:2] == ("overdue", "delivered")
+
+
 def test_never_arriving_delivery() -> None:
     """Withheld or unwanted only if the stop was answered before its effect was due."""
     never = case(arrive=Arrive.NEVER, stopped_in_time=True)

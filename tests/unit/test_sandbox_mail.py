@@ -169,54 +169,68 @@ async def test_refused_logins_say_so() -> None:
             await ask(servers, IMAPClient.noop)
 
 
-async def pushes(servers: MailServers, act: Callable[[], None], seconds: float) -> list[object]:
-    """What an idling client hears within ``seconds`` after ``act``."""
-    ready = asyncio.Event()
-    loop = asyncio.get_running_loop()
+class Line:
+    """A bare IMAP connection, so that nothing hides what the server sends and when."""
 
-    def listen(client: IMAPClient) -> list[object]:
-        client.select_folder("INBOX", readonly=True)
-        client.idle()
-        loop.call_soon_threadsafe(ready.set)
-        heard = list(client.idle_check(timeout=seconds))
-        client.idle_done()
-        return heard
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
 
-    listening = asyncio.create_task(ask(servers, listen))
-    await ready.wait()
-    act()
-    return await listening
+    async def say(self, command: str, until: str, within: float = 5.0) -> list[str]:
+        """Send a command, if any, and return the lines up to the one that has ``until``; TimeoutError without it."""
+        if command:
+            self._writer.write(f"{command}\r\n".encode())
+        lines: list[str] = []
+        async with asyncio.timeout(within):
+            while not lines or until not in lines[-1]:
+                lines.append((await self._reader.readline()).decode())
+        return lines
 
 
-@pytest.mark.parametrize(("late", "within", "heard"), [(0.0, 5.0, True), (0.05, 5.0, True), (None, 0.2, False)])
-async def test_pushes_come_late_or_never(late: float | None, within: float, heard: bool) -> None:
-    """A push is sent at once, after the weather's delay, or never."""
+@asynccontextmanager
+async def inbox_of_ada(servers: MailServers) -> AsyncIterator[Line]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", servers.imap_port)
+    try:
+        line = Line(reader, writer)
+        await line.say(f"a LOGIN {ADA} pw-ada", "a OK")
+        await line.say("b EXAMINE INBOX", "b OK")
+        yield line
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize("late", [0.0, 0.05])
+async def test_pushes_come_at_once_or_late(late: float) -> None:
+    """A push is sent after the weather's delay and not before."""
     faults = Moody()
     faults.late = late
-    async with mail_servers(faults) as servers:
-        tasks: list[asyncio.Task[None]] = []
+    async with mail_servers(faults) as servers, inbox_of_ada(servers) as line:
+        await line.say("c IDLE", "+")
         start = asyncio.get_running_loop().time()
-        told = await pushes(servers, lambda: tasks.append(asyncio.create_task(servers.deliver(ADA, RAW))), within)
-        await asyncio.gather(*tasks)
-        assert bool(told) is heard
-        assert not late or asyncio.get_running_loop().time() - start >= late
+        await servers.deliver(ADA, RAW)
+        await line.say("", "1 EXISTS")
+        assert asyncio.get_running_loop().time() - start >= late
+
+
+async def test_a_dropped_push_never_comes() -> None:
+    """A dropped push is not sent while the client idles; the message is announced with the next answer."""
+    faults = Moody()
+    faults.late = None
+    async with mail_servers(faults) as servers, inbox_of_ada(servers) as line:
+        await line.say("c IDLE", "+")
+        await servers.deliver(ADA, RAW)
+        with pytest.raises(TimeoutError):
+            await line.say("", "EXISTS", within=0.2)
+        assert any("1 EXISTS" in answer for answer in await line.say("DONE", "c OK"))
 
 
 async def test_a_push_between_search_and_idle_is_not_lost() -> None:
     """A message that comes after the last answer and before IDLE is pushed as soon as IDLE begins."""
-    async with mail_servers() as servers:
-        loop = asyncio.get_running_loop()
-
-        def listen(client: IMAPClient) -> list[object]:
-            client.select_folder("INBOX", readonly=True)
-            client.search()
-            asyncio.run_coroutine_threadsafe(servers.deliver(ADA, RAW), loop).result(5)
-            client.idle()
-            heard = list(client.idle_check(timeout=5))
-            client.idle_done()
-            return heard
-
-        assert (1, b"EXISTS") in await ask(servers, listen)
+    async with mail_servers() as servers, inbox_of_ada(servers) as line:
+        await line.say("c UID SEARCH ALL", "c OK")
+        await servers.deliver(ADA, RAW)
+        await line.say("d IDLE", "1 EXISTS")
 
 
 async def test_weather_over_single_commands() -> None:
