@@ -9,13 +9,12 @@ from typing import Any
 
 from prober.clock import rfc3339
 from prober.interval import Interval
-from prober.model import Outcome, PublishResult, StrayReason, Timeliness, Waypoint
+from prober.model import Outcome, PublishResult, StrayReason, Timeliness
 from prober.report.lines import Line, Span, Tone, cells, hang, line_cells, pad, printable
 from prober.report.quantities import latency_text, seconds_text
 from prober.report.result import run_result
-from prober.report.ruling import answer_text
 from prober.report.text import answered_lines, delivery_lines, result_lines, widths_of
-from prober.report.values import ProbeResult, TargetName, VerdictResult, instant_to_json, to_json
+from prober.report.values import ProbeResult, TargetName, instant_to_json, to_json
 
 WIDE = 120
 """Columns from which each event shows its wall time and its interval in columns of their own."""

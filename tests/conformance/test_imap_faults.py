@@ -8,14 +8,13 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from imapclient.exceptions import CapabilityError, LoginError, ProtocolError
 
 from prober.errors import Unreadable
-from prober.model import Batch
 from prober.observers.imap import ImapObserver, ImapSettings, load_cursor, save_cursor
 from prober.observers.imap_folder import Position
 from prober.observers.imap_session import unreadable
@@ -130,8 +129,8 @@ def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def quick_exit(observer: ImapObserver, act: Callable[[], asyncio.Task[Batch]] | None = None) -> float:
-    """Seconds that leaving an entered observer takes, which must not fail."""
+async def quick_exit(observer: ImapObserver) -> float:
+    """Seconds that leaving an entered observer takes."""
     loop = asyncio.get_running_loop()
     start = loop.time()
     await observer.__aexit__(None, None, None)

@@ -13,6 +13,7 @@ import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
@@ -23,9 +24,9 @@ from hypothesis import strategies as st
 from prober.cli.live import LiveView, PlainView, Waiting, waiting_lines
 from prober.clock import Instant
 from prober.interval import Interval
-from prober.model import ChannelKind, Outcome, PublicationKind, PublishResult, Timeliness
+from prober.model import ChannelKind, Outcome, PublicationKind, PublishResult, Timeliness, VoidReason
 from prober.report.lines import Line, Span, Tone, encodable, fold, line_cells, plain, printable, shorten, write
-from prober.report.quantities import latency_text
+from prober.report.quantities import latency_text, resolution_text
 from prober.report.result import AnswerResult, DeliveryResult, ProbeResult, TargetName, VerdictResult, run_result
 from prober.report.text import answered_lines, delivery_lines, launched_lines, run_lines, widths_of
 
@@ -107,17 +108,34 @@ def test_a_latency_is_written_with_its_uncertainty(latency: Interval, text: str)
 
 
 @pytest.mark.parametrize(
+    ("seconds", "text"), [(60.0, "60 s"), (1.0, "1 s"), (0.001, "1 ms"), (0.02, "20 ms"), (1e-6, "1 µs")]
+)
+def test_a_resolution_is_written_in_the_unit_that_suits_it(seconds: float, text: str) -> None:
+    """How exact a stamp is reads as people say it, never as 1e-06."""
+    assert resolution_text(seconds) == text
+
+
+@pytest.mark.parametrize("width", [80, 200])
+@pytest.mark.parametrize("reason", list(VoidReason))
+def test_the_common_deliveries_take_one_line(reason: VoidReason, width: int) -> None:
+    """On a terminal of 80 columns, what is waited for, lost or void is said on the delivery's own line."""
+    void = delivery("discord", Timeliness.VOID, Outcome.VOID, why=(reason, reason))
+    for one in (WAITING, LOST, void):
+        named = replace(probe(one), probe="k3f7q2m9xd")
+        assert len(delivery_lines(named, one, widths_of([named]), width)) == 1
+
+
+@pytest.mark.parametrize(
     ("one", "text"),
     [
         (ON_TIME, "✓ alert-latency  k3f7q2  slack  on time   0.142 s ± 0.071 s  push"),
         (
             LATE,
-            "✗ alert-latency  k3f7q2  email  overdue   42.10 s ± 0.20 s   poll"
-            "  visible only after the deadline; 1 copy more",
+            "✗ alert-latency  k3f7q2  email  overdue   42.10 s ± 0.20 s   poll  1 copy more",
         ),
         (LOST, "✗ alert-latency  k3f7q2  discord  lost      not visible at the horizon"),
-        (WAITING, "✗ alert-latency  k3f7q2  discord  overdue   not visible at the deadline; waiting until 2m"),
-        (VOID, "○ alert-latency  k3f7q2  slack  void      blind: the channel could not be read"),
+        (WAITING, "✗ alert-latency  k3f7q2  discord  overdue   waiting until 2m"),
+        (VOID, "○ alert-latency  k3f7q2  slack  void      blind: could not be read"),
         (
             delivery("slack", Timeliness.OVERDUE, Outcome.MISPLACED, Interval(40, 41, "poll"), why=("", "in junk")),
             "✗ alert-latency  k3f7q2  slack  misplaced  40.50 s ± 0.50 s   poll  in junk; overdue",
