@@ -31,7 +31,10 @@ MIN_BAR, MAX_BAR = 8, 40
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A delivery that is open: ``due`` is the instant from which its time counts (None: not requested yet)."""
+    """A delivery that is open: ``due`` is the instant from which its time counts (None: not requested yet).
+
+    ``blind`` says that its observer cannot see now.
+    """
 
     scenario: str
     probe: str
@@ -39,6 +42,8 @@ class Waiting:
     due: Instant | None
     within: float
     give_up: float
+    observer: str = ""
+    blind: bool = False
 
 
 class View(Protocol):
@@ -221,6 +226,8 @@ def _said(row: Waiting, now: Instant) -> Span:
     elapsed = _elapsed(row, now)
     if row.due is None:
         return Span("not requested yet", Tone.FAINT)
+    if row.blind:
+        return Span(f"{max(0.0, elapsed):.1f} s, blind", Tone.VOID)
     if elapsed < 0:
         return Span(f"due in {-elapsed:.1f} s", Tone.FAINT)
     if elapsed <= row.within:

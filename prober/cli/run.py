@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prober.ad_hoc import AdHocRun, Asked, with_bounds
@@ -144,13 +144,21 @@ async def _where(plan: Plan, options: RunOptions, view: View, stack: AsyncExitSt
         assert plan.settings.target is not None  # noqa: S101 - else there were no settings
         return plan.settings, TargetName(str(plan.settings.target.get("url", "")), sandbox=False)
     if plan.weather is None and not options.sandbox:
-        paths = ", ".join(str(path) for path in searched_paths(options.config, os.environ, Path.cwd()))
-        view.note(f"No target is configured (looked for {paths}): running on the embedded sandbox.")
+        paths = " or ".join(_short(path) for path in searched_paths(options.config, os.environ, Path.cwd()))
+        view.note(f"No target in {paths}: using the sandbox.")
     from prober.sandbox.launch import start_sandbox
 
     sandbox = await stack.enter_async_context(start_sandbox(plan.weather))
     settings = settings_from_mapping(sandbox.configuration, "the sandbox's configuration")
     return settings, TargetName("sandbox", sandbox=True)
+
+
+def _short(path: Path) -> str:
+    """The path as it is typed: from the current folder, or from home, where it lies below."""
+    for folder, sign in ((Path.cwd(), "."), (Path(os.environ.get("HOME") or Path.home()), "~")):
+        if path.is_relative_to(folder):
+            return f"{sign}/{path.relative_to(folder)}"
+    return str(path)
 
 
 async def _probe(
@@ -208,6 +216,7 @@ class ViewListener:
         self._answered: set[str] = set()
         self._shown: dict[tuple[str, str], tuple[bool, bool]] = {}
         self._waiting: dict[str, list[Waiting]] = {}
+        self._blind: set[str] = set()
 
     def launched(self, probes: Sequence[PlannedProbe]) -> None:
         """See :class:`prober.ad_hoc.Listener`."""
@@ -234,11 +243,17 @@ class ViewListener:
                     self._view.note("A delivery that an earlier run left open:")
                 self._view.settled(result, delivery)
         self._waiting[result.probe] = list(_waiting(record, result))
-        self._view.waiting([row for rows in self._waiting.values() for row in rows])
+        self._show_waiting()
 
     def blind(self, observer: str, why: str) -> None:
         """See :class:`prober.ad_hoc.Listener`."""
         self._view.note(f"Observer {observer} is blind: {why}" if why else f"Observer {observer} sees again.")
+        (self._blind.add if why else self._blind.discard)(observer)
+        self._show_waiting()
+
+    def _show_waiting(self) -> None:
+        rows = [row for rows in self._waiting.values() for row in rows]
+        self._view.waiting([replace(row, blind=row.observer in self._blind) for row in rows])
 
 
 def _waiting(record: ProbeRecord, result: ProbeResult) -> Iterator[Waiting]:
@@ -250,4 +265,4 @@ def _waiting(record: ProbeRecord, result: ProbeResult) -> Iterator[Waiting]:
         due = instant_of(step, "requested") or instant_of(step, "taken")
         if due is not None and row.scheduled_time is not None:
             due = due.at_wall(row.scheduled_time)
-        yield Waiting(result.scenario, result.probe, row.channel, due, row.within, row.give_up)
+        yield Waiting(result.scenario, result.probe, row.channel, due, row.within, row.give_up, row.observer)

@@ -19,11 +19,14 @@ _TIMEOUT = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One message that became visible, on which channel, and from which publication ("" for none)."""
+    """One message that became visible, on which channel, from which publication ("" for none), and what the weather
+    had done to it."""
 
     visible: Visible
     channel: str
     publication_id: str
+    damaged: bool = False
+    junk: bool = False
 
 
 class SandboxControl:
@@ -83,4 +86,4 @@ class SandboxControl:
 def _arrival(said: Mapping[str, Any]) -> Arrival:
     before, after = Instant(**said["before"]), Instant(**said["after"])
     visible = Visible(said["server"], said["address"], said["message_id"], before, after)
-    return Arrival(visible, said["channel"], said["publication_id"])
+    return Arrival(visible, said["channel"], said["publication_id"], said["damaged"], said["junk"])

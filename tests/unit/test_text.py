@@ -287,12 +287,14 @@ def test_waiting_shows_elapsed_time_against_the_deadline() -> None:
         Waiting("alert", "p1", "slack", NOW.plus(-15), 30, 120),
         Waiting("alert", "p1", "discord", NOW.plus(-60), 30, 120),
         Waiting("alert", "p1", "email", NOW.plus(-121), 30, 120),
+        Waiting("alert", "p1", "email-2", NOW.plus(-3), 30, 120, blind=True),
     ]
     lines = [plain(line) for line in waiting_lines(rows, NOW, 80)]
     assert [line.split("  ")[-1] for line in lines] == [
         "121.0 s, last read",
         "60.0 s of 2m, overdue",
         "15.0 s of 30s",
+        "3.0 s, blind",
         "not requested yet",
         "due in 4.2 s",
     ]
