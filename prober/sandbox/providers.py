@@ -40,7 +40,7 @@ class Providers:
         self._clock = clock
         self._mail, self._slack, self._discord = mail, slack, discord
         self._truth = Truth()
-        self._origins: OrderedDict[tuple[str, str, str], Outgoing] = OrderedDict()
+        self._origins: OrderedDict[tuple[str, str, str], tuple[str, bool, bool]] = OrderedDict()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._posting: dict[str, Outgoing] = {}
         self._clients: dict[str, aiosmtplib.SMTP] = {}
@@ -73,15 +73,16 @@ class Providers:
     def truth(self) -> Iterator[dict[str, Any]]:
         """Every message that became visible, with the publication that it came from ("" for none)."""
         for visible in self._truth:
-            origin = self._origins.get((visible.server, visible.address, visible.message_id))
+            key = (visible.server, visible.address, visible.message_id)
+            publication, damaged, junk = self._origins.get(key, ("", False, False))
             yield {
                 "server": visible.server,
                 "address": visible.address,
                 "channel": self._names.get(visible.address, ""),
                 "message_id": visible.message_id,
-                "publication_id": origin.publication_id if origin else "",
-                "damaged": origin.damaged if origin else False,
-                "junk": origin.junk if origin else False,
+                "publication_id": publication,
+                "damaged": damaged,
+                "junk": junk,
                 "before": _instant(visible.before),
                 "after": _instant(visible.after),
             }
@@ -131,7 +132,7 @@ class Providers:
             self._note((visible.server, visible.address, visible.message_id), message)
 
     def _note(self, key: tuple[str, str, str], message: Outgoing) -> None:
-        self._origins[key] = message
+        self._origins[key] = (message.publication_id, message.damaged, message.junk)
         if len(self._origins) > KEPT:
             self._origins.popitem(last=False)
 

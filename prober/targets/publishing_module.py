@@ -234,8 +234,9 @@ def draft_request(
     if settings.personalize and publication.marker:
         rules = {"personalization_rules": {"probe": publication.marker}}
     channels = list(publication.target_channels)
-    # An alert as such cannot be scheduled: with a time it goes as a publication of that type.
-    if publication.kind is PublicationKind.ALERT and publication.scheduled_time is None:
+    # An alert as such can neither be scheduled nor sent to one address: it then goes as a publication of that type.
+    plain = publication.scheduled_time is None and settings.send == "create"
+    if publication.kind is PublicationKind.ALERT and plain:
         fields = {"content_id": publication.content_id, "target_channels": channels, "channels": channels}
         return "POST", "/alerts", {**fields, "priority": publication.priority or "critical", **rules}
     payload: dict[str, Any] = {

@@ -116,7 +116,7 @@ def child(settings: Settings, scenarios: Mapping[str, Scenario], ledger: str, or
         say(order["life"], "ended")
     except LedgerError as error:
         say(order["life"], "refused", reason=f"{type(error).__name__}: {error}")
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - it is told, and fails the soak
         say(order["life"], "failed", reason=traceback.format_exc()[-_MOST_WORDS:])
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import ValidationError
 
-from prober.targets.publishing_module import PublishingModuleSettings
+from prober.model import Publication, PublicationKind, Step, StepAction
+from prober.targets.publishing_module import PublishingModuleSettings, draft_request
 
 URL = "https://publishing.example/v1/publishing"
 OAUTH2 = {"token_url": "https://id.example/token", "client_id": "me", "client_secret": "canary-oauth"}
@@ -58,3 +59,15 @@ def test_no_secret_in_repr() -> None:
     """Settings can be logged."""
     fields = {"oauth2": OAUTH2, "headers": {"X-Key": "canary-header"}, "proxy": "http://me:canary-proxy@proxy.example"}
     assert "canary" not in repr(PublishingModuleSettings.model_validate({"url": URL, **fields}))
+
+
+@pytest.mark.parametrize(("send", "path"), [("create", "/alerts"), ("test", "/publications")])
+def test_an_alert_that_is_sent_by_a_second_step_is_a_publication(send: Literal["create", "test"], path: str) -> None:
+    """Only publications have a call that sends them to one address, so the alert is made as one."""
+    channel = "3f0c1a52-6a57-4a5e-9d5e-0a1b2c3d4e5f"
+    settings = PublishingModuleSettings(url="http://127.0.0.1:1", channels=(channel,), send=send)
+    publication = Publication("p", "s", PublicationKind.ALERT, (channel,), channel, "")
+    method, found, body = draft_request(settings, Step("p", 0, StepAction.CREATE), publication)
+    assert (method, found) == ("POST", path)
+    assert body is not None
+    assert body.get("publication_type", "alert") == "alert"

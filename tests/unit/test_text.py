@@ -300,7 +300,7 @@ def test_waiting_shows_elapsed_time_against_the_deadline() -> None:
     ]
     assert all(line.count("━") == line.count("─") > 0 for line in lines[1:3])  # both are half way
     assert max(map(len, lines)) <= 80
-    assert plain(waiting_lines(rows, NOW, 80, limit=2)[-1]) == "  and 3 more deliveries"
+    assert plain(waiting_lines(rows, NOW, 80, limit=2)[-1]) == "  and 4 more deliveries"
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
