@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from importlib import import_module
 from typing import Any
 
 from prober.clock import Clock
@@ -40,6 +41,15 @@ def _discord(name: str, raw: Mapping[str, Any], channels: tuple[Channel, ...], c
 
 OBSERVERS: Mapping[str, ObserverMaker] = {"imap": _imap, "slack": _slack, "discord": _discord}
 """A new observer costs its file and one line here (and its maker above)."""
+
+
+def load_adapters(settings: Settings | None) -> None:
+    """Import the modules that :func:`open_flow` will need (None: all of them)."""
+    import prober.targets.publishing_module  # noqa: F401
+
+    wanted = OBSERVERS if settings is None else {raw["adapter"] for raw in settings.observers.values()}
+    for adapter in OBSERVERS.keys() & set(wanted):
+        import_module(f"prober.observers.{adapter}")
 
 
 def keyring(settings: Settings) -> Keyring:

@@ -192,14 +192,19 @@ class LiveView(PlainView):
 def open_view(output: str, now: Callable[[], Instant]) -> View:
     """The view that fits: on standard output for ``text``, else beside the result on standard error."""
     stream = sys.stdout if output == "text" else sys.stderr
-    moving = stream.isatty() and os.environ.get("TERM", "").lower() not in _STILL_TERMINALS
-    return LiveView(stream, now) if moving else PlainView(stream)
+    return LiveView(stream, now) if is_screen(stream) else PlainView(stream)
+
+
+def is_screen(stream: TextIO) -> bool:
+    """Whether the stream is a terminal that understands control sequences."""
+    return stream.isatty() and os.environ.get("TERM", "").lower() not in _STILL_TERMINALS
 
 
 def waiting_lines(rows: Sequence[Waiting], now: Instant, width: int, *, limit: int = MAX_WAITING) -> list[Line]:
     """What is waited for, the most urgent first: elapsed time against the deadline, past it against the horizon."""
     shown = sorted(rows, key=lambda row: -_elapsed(row, now) / max(row.within, 1e-3))[:limit]
-    names = [f"{printable(row.scenario)}  {printable(row.probe)}" for row in shown]
+    scenario_cells = max((cells(printable(row.scenario)) for row in shown), default=0)
+    names = [f"{pad(printable(row.scenario), scenario_cells)}  {printable(row.probe)}" for row in shown]
     channels = [printable(row.channel) for row in shown]
     said = [_said(row, now) for row in shown]
     name_cells, channel_cells = max(map(cells, names), default=0), max(map(cells, channels), default=0)

@@ -130,12 +130,26 @@ async def _run(plan: Plan, options: RunOptions, view: View, clock: SystemClock) 
     with view:
         async with AsyncExitStack() as stack:
             stack.enter_context(_ctrl_c(stop, view))
-            settings, target = await _where(plan, options, view, stack)
             place = plan.ledger or str(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "ledger.sqlite")
-            result = await _probe(plan, settings, target, place, view, clock=clock, stop=stop)
-        if options.output == "text":
-            view.closing(result)
+            where = asyncio.create_task(_where(plan, options, view, stack))
+            opening = asyncio.create_task(stack.enter_async_context(Ledger(place)))
+            loading = asyncio.create_task(asyncio.to_thread(_load, plan.settings))
+            tasks = (where, opening, loading)
+            await asyncio.wait(tasks)  # side by side: each takes its time
+            for failure in filter(None, [task.exception() for task in tasks]):
+                raise failure
+            settings, target = await where
+            result = await _probe(plan, settings, target, await opening, view, clock=clock, stop=stop)
+            if options.output == "text":
+                view.closing(result)
     return result
+
+
+def _load(settings: Settings | None) -> None:
+    """Load the adapters while the sandbox starts: half a second of imports."""
+    from prober.assembly import load_adapters
+
+    load_adapters(settings)
 
 
 async def _where(plan: Plan, options: RunOptions, view: View, stack: AsyncExitStack) -> tuple[Settings, TargetName]:
@@ -165,7 +179,7 @@ async def _probe(
     plan: Plan,
     settings: Settings,
     target: TargetName,
-    place: str,
+    ledger: Ledger,
     view: View,
     *,
     clock: SystemClock,
@@ -175,7 +189,6 @@ async def _probe(
 
     asked = [Asked(scenario, resolve_channels(scenario, settings.channels)) for scenario in plan.scenarios]
     async with AsyncExitStack() as stack:
-        ledger = await stack.enter_async_context(Ledger(place))
         flow = await open_flow(stack, settings, ledger, clock)
         run = AdHocRun(flow, drafting(settings), asked, ViewListener(view), count=plan.count, every=plan.every)
         records = await run.run(stop, plan.max_time)

@@ -13,11 +13,14 @@ from prober.cli.options import one_of
 from prober.config import dump_configuration
 from prober.errors import ConfigurationError
 from prober.sandbox.launch import SandboxProcess, start_sandbox
+from prober.sandbox.weather import load_weather
 
 
 def sandbox_command(weather: str | None, dialect: str, write: str | None) -> None:
     """Run until Ctrl-C. Raises ConfigurationError, SandboxError."""
     one_of("--dialect", dialect, ("documented", "seen"))
+    if weather is not None:
+        load_weather(weather)  # a wrong one is said before anything starts
     if write is not None and Path(write).exists():
         raise ConfigurationError("there is a file of this name already", "remove it, or name another", write,
                                  field="--write")  # fmt: skip

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 
+from prober.cli.live import is_screen
 from prober.cli.options import load_for, one_of
 from prober.config import Settings, default_ledger_path
 from prober.errors import ConfigurationError
@@ -40,7 +41,8 @@ def show_command(probe: str, output: str, ledger: str | None, config: str | None
     if output == "json":
         sys.stdout.write(json_text(timeline_to_json(found, target)) + "\n")
     else:
-        write(render_timeline(found, shutil.get_terminal_size().columns, target), sys.stdout)
+        lines = render_timeline(found, shutil.get_terminal_size().columns, target)
+        write(lines, sys.stdout, colour=is_screen(sys.stdout))
 
 
 def _which(probe: str, names: tuple[str, ...], place: str) -> tuple[str, str]:

@@ -119,9 +119,10 @@ def _step_detail(step: Row[Any]) -> str:
 
 
 def _stamped(record: ProbeRecord) -> Iterator[Event]:
-    """What the providers' own clocks say of each sighting; they may be wrong."""
+    """What the providers' own clocks say of each sighting, unless a waypoint says it; they may be wrong."""
+    told = {(point.at, point.source) for point in record.waypoints}
     for row in record.sightings:
-        if row.stamp_at is not None:
+        if row.stamp_at is not None and (row.stamp_at, row.stamp_source) not in told:
             doubt = f", to {resolution_text(row.stamp_resolution)}" if row.stamp_resolution else ""
             yield Event(row.stamp_at, _by_wall(record, row.stamp_at), "stamped", row.channel,
                         f"by {row.stamp_source}{doubt}")  # fmt: skip
@@ -160,7 +161,8 @@ def _covered(record: ProbeRecord, covered: Sequence[Row[Any]]) -> Iterator[Event
             continue
         since, watermark = instant_of(row, "since"), instant_of(row, "watermark")
         if since is not None and watermark is not None:
-            yield Event(since.wall, offset(since), "coverage since", delivery.channel, "read completely from here on")
+            if since != watermark:
+                yield Event(since.wall, offset(since), "coverage", delivery.channel, "read completely from here on")
             yield Event(watermark.wall, offset(watermark), "watermark", delivery.channel, "read completely until here")
 
 

@@ -112,6 +112,8 @@ def _quantile(row: SummaryRow, name: str, *, bands: bool) -> Span:
     lower: float | None = getattr(row, f"latency_{name}_lower")
     if upper is None or lower is None:
         return Span("-", Tone.FAINT)
+    if bands and lower == 0:
+        return Span(f"≤ {seconds_text(upper)} s")
     if bands and seconds_text(lower) != seconds_text(upper):
         return Span(f"{seconds_text(lower)} to {seconds_text(upper)} s")
     return Span(f"{seconds_text(upper)} s")
