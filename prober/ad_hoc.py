@@ -14,7 +14,7 @@ from prober.errors import LedgerError
 from prober.ledger import reading
 from prober.ledger.planning import PlannedProbe
 from prober.ledger.reading import ProbeRecord
-from prober.loops import Loops
+from prober.loops import HELD_UP, Loops
 from prober.model import Channel, Scenario
 from prober.stages import Flow
 
@@ -42,6 +42,9 @@ class Listener(Protocol):
     def blind(self, observer: str, why: str) -> None:
         """An observer cannot see (``why`` is empty: it sees again)."""
 
+    def held_up(self, seconds: float) -> None:
+        """This process itself was stopped, suspended or stalled for so long: what it saw, it saw late."""
+
 
 class AdHocRun:
     """``count`` probes of each scenario, one every ``every`` seconds, whatever becomes of the earlier ones."""
@@ -67,6 +70,7 @@ class AdHocRun:
         self._open: set[str] = set()
         self._changed = asyncio.Event()
         self._blind: dict[str, str] = {}
+        self._told_lag = 0.0
 
     async def run(self, stop: asyncio.Event, max_time: float | None = None) -> tuple[ProbeRecord, ...]:
         """Launch, wait, return what is on record of this run's probes.
@@ -86,6 +90,7 @@ class AdHocRun:
                     self._changed.clear()
                     await wait_for_any(self.flow.clock, self._changed, left)
                     self._tell_blind(loops)
+                    self._tell_lag(loops)
                     await self._refresh()
             finally:
                 launching.cancel()
@@ -130,6 +135,11 @@ class AdHocRun:
 
     async def _on_change(self) -> None:
         self._changed.set()
+
+    def _tell_lag(self, loops: Loops) -> None:
+        if loops.lag > HELD_UP and loops.lag != self._told_lag:
+            self._told_lag = loops.lag
+            self._listener.held_up(loops.lag)
 
     async def _refresh(self) -> None:
         """Tell what an answer changed in the probes that are still open."""

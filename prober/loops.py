@@ -31,6 +31,12 @@ OTHERS = 5.0
 FIRST_RETRY, MAX_RETRY = 0.25, 5.0
 """Seconds between attempts to see again: sight is back within 10 s of the server."""
 
+BEAT = 1.0
+"""Seconds between two beats that measure how late this process wakes up."""
+
+HELD_UP = 0.5
+"""Seconds of lateness from which a beat is worth a word: a stalled loop, a stopped process, a suspend."""
+
 LEAST_MARGIN = 0.05
 """Seconds before a deadline at which the read that must end by it starts, at the least."""
 
@@ -93,6 +99,7 @@ class Sight:
 class Loops:
     """All loops of one process over one ledger.
 
+    ``lag`` is by how many seconds this process woke up late at its last beat, ``worst_lag`` ever.
     ``on_settled`` is told the (delivery, probe) pairs that have a new verdict; ``on_change`` that something else is
     worth showing (an answer, a sight lost or regained).
     """
@@ -107,6 +114,8 @@ class Loops:
         self.flow = flow
         self.sights = {watch.observer.name: Sight(watch.observer.reads_per_minute) for watch in flow.watches}
         self.internal_errors: Counter[tuple[str, str]] = Counter()
+        self.lag = 0.0
+        self.worst_lag = 0.0
         self._on_settled = on_settled
         self._on_change = on_change
         self._steps = asyncio.Event()
@@ -123,6 +132,7 @@ class Loops:
             log.warning("Steps of an ended process are taken as interrupted.", action="interrupted", steps=dead)
         self._start("publish", self._publish)
         self._start("settle", self._settle)
+        self._start("beat", self._beat)
         for watch in self.flow.watches:
             self._start(f"observe {watch.observer.name}", lambda watch=watch: self._observe(watch))  # type: ignore[misc]
         return self
@@ -207,6 +217,20 @@ class Loops:
                     event.set()
             if not done.more:
                 await self._until(self._facts, done.next_due)
+
+    async def _beat(self) -> None:
+        """Measure our own lateness in seconds, suspends included.
+
+        What is received late has a later upper bound, so intervals widen by it of themselves; here it is told.
+        """
+        while True:
+            asleep = self.flow.clock.now()
+            await self.flow.clock.sleep(BEAT)
+            self.lag = max(0.0, self.flow.clock.now().since(asleep) - BEAT)
+            self.worst_lag = max(self.worst_lag, self.lag)
+            if self.lag > HELD_UP:
+                log.warning("The prober itself was held up.", action="held_up", seconds=round(self.lag, 3))
+                await self._on_change()
 
     async def _ask_claims(self, probe: str) -> None:
         """What the target itself says is a waypoint; that it says nothing is no event."""

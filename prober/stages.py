@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import tenacity
+from sqlalchemy import Connection
 
 from prober import correlate
 from prober.clock import Clock, Instant
@@ -130,9 +131,13 @@ async def observe_pushed(flow: Flow, watch: Watch, messages: Sequence[Message]) 
 
 async def settle(flow: Flow) -> settling.Settled:
     """Judge what has a new fact or whose time has come, and write the verdicts that are certain."""
-    now = flow.clock.now()
-    await flow.ledger.write(observing.expire_candidates, flow.location, now)
-    return await flow.ledger.write(settling.settle_due, flow.location, now, flow.served, decide)
+
+    def settle_due(conn: Connection) -> settling.Settled:
+        # The instant is taken inside: behind a locked ledger it would precede the facts that are judged.
+        return settling.settle_due(conn, flow.location, flow.clock.now(), flow.served, decide)
+
+    await flow.ledger.write(observing.expire_candidates, flow.location, flow.clock.now())
+    return await flow.ledger.write(settle_due)
 
 
 def decide(facts: correlate.DeliveryFacts, now: Instant) -> settling.Decision | None:

@@ -268,6 +268,10 @@ class ViewListener:
         rows = [row for rows in self._waiting.values() for row in rows]
         self._view.waiting([replace(row, blind=row.observer in self._blind) for row in rows])
 
+    def held_up(self, seconds: float) -> None:
+        """See :class:`prober.ad_hoc.Listener`."""
+        self._view.note(f"The prober itself was held up for {seconds:.1f} s: what came meanwhile was seen late.")
+
 
 def _waiting(record: ProbeRecord, result: ProbeResult) -> Iterator[Waiting]:
     steps = {step.number: step for step in record.steps}

@@ -102,10 +102,15 @@ def answered_lines(probe: ProbeResult, widths: Widths, width: int) -> list[Line]
     mark = {Tone.BAD: "✗", Tone.VOID: "○"}.get(tone, "…")
     lead = _lead(mark, tone, probe, widths)
     line = (*lead, Span("  "), Span(phrase, tone), Span(took))
-    why = answer_text(answer)
-    if answer.correlation_id:
-        why = f"{why} [correlation id {answer.correlation_id}]" if why else f"correlation id {answer.correlation_id}"
-    return hang(line, why, width, indent=line_cells(lead) + 2, tone=Tone.PLAIN)
+    indent = line_cells(lead) + 2
+    told = hang(line, answer_text(answer), width, indent=indent, tone=Tone.PLAIN)
+    if not answer.correlation_id:
+        return told
+    *above, last = told
+    number = f"correlation id {answer.correlation_id}"
+    if line_cells(last) + 2 + cells(printable(number)) <= width:
+        return [*above, *hang(last, number, width, indent=indent, tone=Tone.FAINT)]
+    return [*told, *hang((Span(" " * (indent - 2)),), number, width, indent=indent, tone=Tone.FAINT)]
 
 
 def delivery_lines(probe: ProbeResult, delivery: DeliveryResult, widths: Widths, width: int) -> list[Line]:
@@ -154,7 +159,9 @@ def _why(delivery: DeliveryResult, result: Result, word: str) -> Iterator[str]:
 
 def _is_plain(delivery: DeliveryResult, verdict: Timeliness) -> bool:
     """Whether the word says it all: with its latency beside it, or while the delivery is still waited for."""
-    return verdict in LATE_OR_EARLY and (delivery.latency is not None or delivery.outcome is None)
+    if delivery.outcome is None:
+        return verdict in (*LATE_OR_EARLY, Timeliness.MOOT)
+    return verdict in LATE_OR_EARLY and delivery.latency is not None
 
 
 def result_lines(result: RunResult, width: int) -> list[Line]:

@@ -23,11 +23,12 @@ BORN_WITHIN = 60.0
 
 @dataclass(slots=True)
 class Life:
-    """One prober process. ``ended`` is set once it is gone, ``words`` are its last."""
+    """One prober process. ``sighted``: it has looked everywhere once, or is gone; ``words`` are its last."""
 
     number: int
     pid: int = 0
     born: asyncio.Event = field(default_factory=asyncio.Event)
+    sighted: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     killed_at: Instant | None = None
     said: str = ""
@@ -40,7 +41,7 @@ class Life:
         try:
             self._pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
-            self.ended.set()
+            self.bury()
         else:
             asyncio.get_running_loop().add_reader(self._pidfd, self.bury)
         self.born.set()
@@ -51,6 +52,7 @@ class Life:
             asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
+        self.sighted.set()
         self.ended.set()
 
     def send(self, number: signal.Signals) -> None:
@@ -116,6 +118,8 @@ class Zygote:
             life = self.lives[said["life"] - 1] if said["life"] else self._own
             if said["said"] == "born":
                 life.adopt(said["pid"])
+            elif said["said"] == "sighted":
+                life.sighted.set()
             else:
                 life.said, life.words = said["said"], said.get("reason", "")
                 if life.said == "failed":

@@ -122,9 +122,19 @@ class Soak:
         for server in SERVERS:
             await self._control.outage(server, on=False)
         await self._control.set_weather(fair(self._ahead))
-        last = await self._zygote.fork(resolve=LAST_LIFE)
+        last = await self._last()
         await last.ended.wait()
         return await self._report(last)
+
+    async def _last(self) -> Life:
+        """The life that settles everything; the one before it dies only when this one is at work."""
+        rng = Random(f"{self._plan.seed} last")
+        former = await self._start(rng)
+        await self._clock.sleep(self._plan.life)
+        last = await self._zygote.fork(resolve=LAST_LIFE)
+        await last.sighted.wait()
+        former.send(signal.SIGKILL)
+        return last
 
     async def _kill_all(self) -> None:
         rng = Random(f"{self._plan.seed} lives")

@@ -44,6 +44,7 @@ ADAPTERS = (
 """What a prober imports late."""
 
 WITHIN, GIVE_UP = 2.0, 6.0
+SIGHT = 30.0
 _PR_SET_PDEATHSIG = 1
 _MOST_WORDS = 3000
 
@@ -65,6 +66,9 @@ class Told:
     def blind(self, observer: str, why: str) -> None:
         """See :class:`prober.ad_hoc.Listener`."""
 
+    def held_up(self, seconds: float) -> None:
+        """See :class:`prober.ad_hoc.Listener`."""
+
 
 async def launch(flow: Flow, settings: Settings, scenarios: Mapping[str, Scenario], order: Mapping[str, Any]) -> None:
     """Launch probes at a steady rate until killed."""
@@ -74,7 +78,7 @@ async def launch(flow: Flow, settings: Settings, scenarios: Mapping[str, Scenari
     await run.run(asyncio.Event())
 
 
-async def resolve(flow: Flow, bound: float) -> None:
+async def resolve(flow: Flow, number: int, bound: float) -> None:
     """Launch nothing; observe until nothing on the ledger is open, at the latest after ``bound`` seconds."""
     changed = asyncio.Event()
 
@@ -85,7 +89,9 @@ async def resolve(flow: Flow, bound: float) -> None:
         return None
 
     end = flow.clock.now().plus(bound)
-    async with Loops(flow, on_settled=settled, on_change=ignore):
+    async with Loops(flow, on_settled=settled, on_change=ignore) as loops:
+        await loops.sighted(SIGHT)
+        say(number, "sighted")
         while await flow.ledger.read(reading.open_probes, flow.location):
             left = end.since(flow.clock.now())
             if left <= 0:
@@ -100,7 +106,7 @@ async def live(settings: Settings, scenarios: Mapping[str, Scenario], ledger: st
         book = await stack.enter_async_context(Ledger(ledger))
         flow = await open_flow(stack, settings, book, SystemClock())
         if order.get("resolve"):
-            await resolve(flow, float(order["resolve"]))
+            await resolve(flow, order["life"], float(order["resolve"]))
         else:
             await launch(flow, settings, scenarios, order)
 

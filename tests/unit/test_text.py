@@ -183,7 +183,20 @@ def test_a_refusal_says_what_the_target_said() -> None:
     answer = AnswerResult(PublishResult.REFUSED, 422, "Unprocessable", "no such channel", "req-7")
     one = probe(delivery("slack", Timeliness.MOOT, Outcome.REFUSED), answer=answer)
     assert [plain(line) for line in answered_lines(one, widths_of([one]), 200)] == [
-        "✗ alert-latency  k3f7q2  refused in 0.012 s  422 Unprocessable: no such channel [correlation id req-7]"
+        "✗ alert-latency  k3f7q2  refused in 0.012 s  422 Unprocessable: no such channel  correlation id req-7"
+    ]
+
+
+def test_a_refusal_keeps_its_correlation_id_whole() -> None:
+    """On 80 columns the correlation id stands on a line of its own, so that it can be copied."""
+    number = "596560f2-9a5e-4795-990a-9e94f49ad32a"
+    answer = AnswerResult(PublishResult.ERROR, 503, "Service unavailable", "try again in a minute or two", number)
+    one = replace(probe(answer=answer), probe="k3f7q2m9xd")
+    assert [plain(line) for line in answered_lines(one, widths_of([one]), 80)] == [
+        "✗ alert-latency  k3f7q2m9xd  failed in 0.012 s",
+        "                             503 Service unavailable: try again in a minute or",
+        "                             two",
+        f"                             correlation id {number}",
     ]
 
 
