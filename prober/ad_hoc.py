@@ -10,7 +10,6 @@ from typing import Protocol
 
 from prober.clock import wait_for_any
 from prober.draft import Drafting, draft_probe
-from prober.errors import LedgerError
 from prober.ledger import reading
 from prober.ledger.planning import PlannedProbe
 from prober.ledger.reading import ProbeRecord
@@ -121,10 +120,10 @@ class AdHocRun:
         ]
         self._launched += [draft.id for draft in drafts]
         self._open |= {draft.id for draft in drafts}
-        self._listener.launched(drafts)
         try:
+            self._listener.launched(drafts)
             await loops.launch(drafts)
-        except LedgerError:
+        except Exception:
             self._open -= {draft.id for draft in drafts}  # nothing is on record that could be settled
             raise
 

@@ -16,8 +16,7 @@ from prober.clock import Clock, Instant, wait_for_any
 from prober.errors import LedgerError, TargetError, Unreadable
 from prober.ledger import observing, publishing
 from prober.ledger.planning import PlannedProbe
-from prober.model import Wake
-from prober.processes import alive
+from prober.model import Message, Wake
 from prober.stages import Flow, Watch
 
 log = structlog.get_logger()
@@ -75,7 +74,7 @@ class Sight:
     def next_read(self, awaited: observing.Awaited, poll: float | None, now: Instant) -> Instant:
         """When to read next: before the next bound, at it, or after the polling period."""
         last = self.last_started or now
-        times = [last.plus(IDLE_READ)]
+        times = [last.plus(MAX_RETRY if self.blind else IDLE_READ)]
         if awaited.bound is not None:
             before = awaited.bound.plus(-self.margin())
             times.append(before if now.since(before) < 0 else awaited.bound)
@@ -83,11 +82,11 @@ class Sight:
             times.append(last.plus(poll))
         return max(times, key=now.since)
 
-    def took(self, started: Instant, ended: Instant) -> None:
-        """Remember a read that worked."""
+    def took(self, started: Instant, ended: Instant, blind: str = "") -> None:
+        """Remember a read that worked, and which channels it did not see."""
         self.last_started = started
         self.durations = [*self.durations[-19:], ended.since(started)]
-        self.failures, self.blind = 0, ""
+        self.failures, self.blind = 0, blind
 
     def failed(self, error: Unreadable) -> float:
         """Remember one that did not; returns the seconds to wait before the next."""
@@ -125,12 +124,9 @@ class Loops:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        dead = await self.flow.ledger.write(
-            publishing.record_interrupted, self.flow.location, self.flow.clock.now(), alive
-        )
-        if dead:
-            log.warning("Steps of an ended process are taken as interrupted.", action="interrupted", steps=dead)
+        await self._bury()
         self._start("publish", self._publish)
+        self._start("bury", self._bury_others)
         self._start("settle", self._settle)
         self._start("beat", self._beat)
         for watch in self.flow.watches:
@@ -180,6 +176,19 @@ class Loops:
             await self._on_change()
             failures += 1
             await self.flow.clock.sleep(min(FIRST_RETRY * 2.0 ** min(failures - 1, 8), MAX_RETRY))
+
+    async def _bury_others(self) -> None:
+        """A process beside this one may end at any time, and nobody may be started in its place."""
+        while True:
+            await self.flow.clock.sleep(OTHERS)
+            if await self._bury():
+                self._facts.set()
+
+    async def _bury(self) -> int:
+        dead = await stages.bury(self.flow)
+        if dead:
+            log.warning("Steps of an ended process are taken as interrupted.", action="interrupted", steps=dead)
+        return dead
 
     async def _publish(self) -> None:
         while True:
@@ -249,26 +258,36 @@ class Loops:
             await clock.sleep(sight.pause_before_read(clock.now()))
             begun = clock.now()
             try:
-                await stages.observe(self.flow, watch)
+                unseen = await stages.observe(self.flow, watch)
             except Unreadable as error:
-                news = sight.blind != str(error)
-                pause = sight.failed(error)
-                self._looked.set()
-                self._facts.set()
-                if news:
-                    log.warning("An observer is blind.", action="blind", observer=watch.observer.name,
-                                reason=error.reason)  # fmt: skip
-                    await self._on_change()
+                before, pause = sight.blind, sight.failed(error)
+                await self._looked_at(watch, before, sight.blind)
+                # Pushes may flow all the same: what they show is kept while nothing can be proven absent.
+                await self._record_pushes(watch, (await watch.observer.wait(clock.now())).pushed)
                 await clock.sleep(pause)
                 continue
             except observing.CursorMoved:
                 continue
-            if sight.blind:
-                log.info("An observer sees again.", action="sees", observer=watch.observer.name)
-            sight.took(begun, clock.now())
-            self._looked.set()
-            self._facts.set()
+            before = sight.blind
+            sight.took(begun, clock.now(), "; ".join(f"{name}: {why}" for name, why in unseen.items()))
+            await self._looked_at(watch, before, sight.blind)
             await self._watch_pushes(watch, sight)
+
+    async def _looked_at(self, watch: Watch, before: str, blind: str) -> None:
+        """Let others know that a read has ended, and tell when sight was lost or regained."""
+        self._looked.set()
+        self._facts.set()
+        if blind == before:
+            return
+        if blind:
+            log.warning("An observer is blind.", action="blind", observer=watch.observer.name, why=blind)
+        else:
+            log.info("An observer sees again.", action="sees", observer=watch.observer.name)
+        await self._on_change()
+
+    async def _record_pushes(self, watch: Watch, messages: Sequence[Message]) -> None:
+        if messages and await stages.observe_pushed(self.flow, watch, messages):
+            self._facts.set()
 
     async def _watch_pushes(self, watch: Watch, sight: Sight) -> None:
         """Record what is pushed until a complete read is due."""
@@ -280,8 +299,7 @@ class Loops:
             awaited = await self.flow.ledger.read(observing.awaited, self.flow.location, name, sight.last_started, now)
             due = sight.next_read(awaited, watch.observer.poll, now)
             wake = await _wait_or_change(clock, watch, due, changed)
-            if wake.pushed and await stages.observe_pushed(self.flow, watch, wake.pushed):
-                self._facts.set()
+            await self._record_pushes(watch, wake.pushed)
             if wake.unread or clock.now().since(due) >= 0:
                 return
 

@@ -343,13 +343,26 @@ class Control:
 
 
 @dataclass(frozen=True, slots=True)
+class Blindness:
+    """That one channel could not be read: a stable word, a sentence with the mend, and when that read began."""
+
+    reason: str
+    detail: str
+    begun: Instant
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
-    """What one complete read returned: every message after the cursor, the new cursor, what was read."""
+    """What one complete read returned: every message after the cursor, the new cursor, what was read.
+
+    ``blind`` are the channels that the read could not see, while it saw others.
+    """
 
     messages: tuple[Message, ...]
     cursor: str
     readings: Mapping[str, Reading]
     controls: tuple[Control, ...] = ()
+    blind: Mapping[str, Blindness] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

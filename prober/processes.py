@@ -7,6 +7,9 @@ from pathlib import Path
 
 from prober.clock import boot_id
 
+_ENDED = {"Z", "X", "x"}
+"""States of a process that is gone but not buried: nobody may ever bury it, e.g. in a container."""
+
 
 def this_process() -> str:
     """Machine's boot, process number and start time (clock ticks since boot), e.g. ``3f2a…/4711/123456``."""
@@ -29,4 +32,5 @@ def _started(pid: int) -> str:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
         return ""
-    return stat.rpartition(")")[2].split()[19]  # proc(5): field 22, starttime
+    fields = stat.rpartition(")")[2].split()
+    return "" if fields[0] in _ENDED else fields[19]  # proc(5): fields 3, state, and 22, starttime

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,11 @@ from prober.ledger.ledger import Ledger
 from prober.marker import Keyring, find
 from prober.model import Batch, Channel, KeyKind, Message
 from prober.observers import Observer
+from prober.processes import alive
 from prober.targets import Target
+
+SEARCHED_IN_THE_LOOP = 200_000
+"""Characters in which keys are looked for in the event loop itself: some 10 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,18 @@ async def plan(flow: Flow, drafts: Sequence[planning.PlannedProbe]) -> tuple[str
 async def claim(flow: Flow) -> publishing.Claimed:
     """Claim the steps that are due: on record before anything leaves."""
     return await flow.ledger.write(publishing.claim_steps, flow.location, flow.clock.now(), flow.taken_by)
+
+
+async def bury(flow: Flow) -> int:
+    """Put on record that steps of processes that have ended are interrupted; returns how many."""
+
+    def record_interrupted(conn: Connection) -> int:
+        # The instant is taken inside: what is found taken was taken before it, however long the lock was awaited.
+        return publishing.record_interrupted(
+            conn, flow.location, flow.clock.now(), lambda name: name == flow.taken_by or alive(name)
+        )
+
+    return await flow.ledger.write(record_interrupted)
 
 
 async def take(flow: Flow, claimed: publishing.ClaimedStep) -> None:
@@ -93,8 +110,8 @@ async def _until_on_record(flow: Flow, act: object, *args: object) -> None:
             await flow.ledger.write(act, *args)  # type: ignore[arg-type]
 
 
-async def observe(flow: Flow, watch: Watch) -> int:
-    """Read one observer completely and put what it saw on record; returns how many sightings were new.
+async def observe(flow: Flow, watch: Watch) -> Mapping[str, str]:
+    """Read one observer completely and put what it saw on record; returns which channels it could not see, and why.
 
     Raises Unreadable (on record as blindness) and CursorMoved (another process reads the same account).
     """
@@ -110,19 +127,21 @@ async def observe(flow: Flow, watch: Watch) -> int:
     pushed = (await watch.observer.wait(flow.clock.now())).pushed
     observed = observing.Observed(
         observer=name,
-        noticed=notice(_merged(batch, pushed), watch.channels, flow.keyring),
+        noticed=await _notice(flow, watch, _merged(batch, pushed)),
         channels=watch.channels,
         expected=cursor,
         cursor=batch.cursor,
         readings=batch.readings,
         controls=batch.controls,
+        blind=batch.blind,
     )
-    return await flow.ledger.write(observing.record, flow.location, observed, flow.clock.now())
+    await flow.ledger.write(observing.record, flow.location, observed, flow.clock.now())
+    return {name: f"{blindness.reason}: {blindness.detail}" for name, blindness in batch.blind.items()}
 
 
 async def observe_pushed(flow: Flow, watch: Watch, messages: Sequence[Message]) -> int:
     """Put pushed messages on record: upper bounds only, they move no cursor and prove no coverage."""
-    noticed = notice(messages, watch.channels, flow.keyring)
+    noticed = await _notice(flow, watch, messages)
     if not noticed:
         return 0
     observed = observing.Observed(watch.observer.name, noticed, watch.channels)
@@ -153,6 +172,13 @@ def decide(facts: correlate.DeliveryFacts, now: Instant) -> settling.Decision | 
         origin=correlated.origin,
         contradiction=correlated.contradiction,
     )
+
+
+async def _notice(flow: Flow, watch: Watch, messages: Sequence[Message]) -> tuple[observing.Noticed, ...]:
+    """See :func:`notice`; what takes long is searched beside the loop, which takes the instants of others' pushes."""
+    if sum(len(text) for message in messages for text in message.texts) <= SEARCHED_IN_THE_LOOP:
+        return notice(messages, watch.channels, flow.keyring)
+    return await asyncio.to_thread(notice, messages, watch.channels, flow.keyring)
 
 
 def notice(

@@ -73,6 +73,9 @@ class View(Protocol):
     def closing(self, result: RunResult) -> None:
         """The summary and the result: the last that is shown."""
 
+    def when_lost(self, act: Callable[[OSError], None]) -> None:
+        """Call ``act`` once, from any thread, when the stream takes no more; nothing is shown from then on."""
+
 
 class PlainView:
     """Plain lines to a stream that is no terminal; nothing is shown of the waiting."""
@@ -81,6 +84,8 @@ class PlainView:
         self._stream = stream
         self._fixed_width = width
         self._widths = Widths()
+        self._lost: OSError | None = None
+        self._when_lost: Callable[[OSError], None] = lambda _error: None
 
     def __enter__(self) -> Self:
         return self
@@ -88,13 +93,26 @@ class PlainView:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stream.flush()
+        self._show(())
 
     @property
     def _width(self) -> int:
         return self._fixed_width or shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns
 
+    def when_lost(self, act: Callable[[OSError], None]) -> None:
+        self._when_lost = act
+
     def _show(self, lines: Iterable[Line]) -> None:
+        """Show, or lose the stream: whoever tells the view something goes on either way."""
+        if self._lost is not None:
+            return
+        try:
+            self._put(lines)
+        except OSError as error:
+            self._lost = error
+            self._when_lost(error)
+
+    def _put(self, lines: Iterable[Line]) -> None:
         write(lines, self._stream)
         self._stream.flush()
 
@@ -159,9 +177,9 @@ class LiveView(PlainView):
     def _width(self) -> int:
         return self._live.console.width if self._live is not None else super()._width
 
-    def _show(self, lines: Iterable[Line]) -> None:
+    def _put(self, lines: Iterable[Line]) -> None:
         if self._live is None:
-            super()._show(lines)
+            super()._put(lines)
             return
         for line in lines:
             self._live.console.print(painted(line, self._stream.encoding), soft_wrap=True)

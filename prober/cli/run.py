@@ -130,6 +130,7 @@ async def _run(plan: Plan, options: RunOptions, view: View, clock: SystemClock) 
     with view:
         async with AsyncExitStack() as stack:
             stack.enter_context(_ctrl_c(stop, view))
+            stack.enter_context(_without_reader(view, alone=options.output == "text"))
             place = plan.ledger or str(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "ledger.sqlite")
             where = asyncio.create_task(_where(plan, options, view, stack))
             opening = asyncio.create_task(stack.enter_async_context(Ledger(place)))
@@ -218,6 +219,26 @@ def _ctrl_c(stop: asyncio.Event, view: View) -> Iterator[None]:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
+
+
+@contextmanager
+def _without_reader(view: View, *, alone: bool) -> Iterator[None]:
+    """Leave at once when the view is lost and it ``alone`` would have shown the result. Raises its OSError then."""
+    loop, task, lost = asyncio.get_running_loop(), asyncio.current_task(), list[OSError]()
+    assert task is not None  # noqa: S101 - inside asyncio.run
+
+    def leave(error: OSError) -> None:
+        lost.append(error)
+        if alone:
+            loop.call_soon_threadsafe(task.cancel)
+
+    view.when_lost(leave)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if lost and alone:
+            raise lost[0] from None
+        raise
 
 
 class ViewListener:

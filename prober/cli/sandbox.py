@@ -11,9 +11,12 @@ from typing import Any
 
 from prober.cli.options import one_of
 from prober.config import dump_configuration
-from prober.errors import ConfigurationError
+from prober.errors import ConfigurationError, SandboxError
 from prober.sandbox.launch import SandboxProcess, start_sandbox
 from prober.sandbox.weather import load_weather
+
+BOT_AGENT = "DiscordBot (https://prober.example, 1)"
+"""Discord answers no bot that does not name itself in this form."""
 
 
 def sandbox_command(weather: str | None, dialect: str, write: str | None) -> None:
@@ -49,6 +52,8 @@ async def _run(weather: str | None, dialect: str, write: str | None) -> None:
         await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
         for waiting in (ended, stopped):
             waiting.cancel()
+        if not stop.is_set():
+            raise SandboxError("the sandbox has ended by itself")
 
 
 def _write(path: Path, text: str) -> None:
@@ -69,13 +74,13 @@ def _guide(sandbox: SandboxProcess, write: str | None) -> str:
     file = write or "prober.yaml"
     lines = [
         f"The sandbox runs: world {sandbox.world_id}, loopback only, until Ctrl-C.",
-        f"The configuration {'is in ' + write if write else 'above, saved as ' + file + ','} points at it:",
+        f"The configuration {'in ' + write if write else 'above, saved as ' + file + ','} points at it:",
         f"  prober run alert-latency --config {file} --ledger ledger.sqlite",
         "Look at it:",
         f"  curl -H 'Authorization: Bearer {target['token']}' {target['url']}/publications",
         f"  curl -H 'Authorization: Bearer {slack['bot_token']}' "
         f"'{slack['api_url']}conversations.history?channel={channels['slack']['address']}'",
-        f"  curl -H 'Authorization: Bot {discord['token']}' "
+        f"  curl -A '{BOT_AGENT}' -H 'Authorization: Bot {discord['token']}' "
         f"{discord['api_url']}/channels/{channels['discord']['address']}/messages",
         f"  curl --user '{mailbox['username']}:{mailbox['password']}' "
         f"'imap://{mailbox['host']}:{mailbox['port']}/INBOX;MAILINDEX=1'",

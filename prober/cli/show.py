@@ -48,7 +48,7 @@ def show_command(probe: str, output: str, ledger: str | None, config: str | None
 def _which(probe: str, names: tuple[str, ...], place: str) -> tuple[str, str]:
     if not names:
         return f"no probe on record begins with {probe!r}", f"looked in {place}; give --ledger for another"
-    return f"{probe!r} is not unambiguous", f"it may be {', '.join(names)}"
+    return f"more than one probe's name begins with {probe!r}", f"it may be {', '.join(names)}"
 
 
 def _target(settings: Settings | None) -> TargetName:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, or_, select, update
@@ -31,7 +31,7 @@ from prober.ledger.tables import (
 )
 from prober.ledger.totals import Rise, raise_totals
 from prober.marker import Found
-from prober.model import Channel, Control, Message, Reading, StepState, StrayReason
+from prober.model import Blindness, Channel, Control, Message, Reading, StepState, StrayReason
 
 MAX_HELD_BYTES = 256 * 1024
 """Of one message's texts, kept only while a key may still be learned."""
@@ -66,6 +66,7 @@ class Observed:
     cursor: str | None = None
     readings: Mapping[str, Reading] | None = None
     controls: tuple[Control, ...] = ()
+    blind: Mapping[str, Blindness] = field(default_factory=dict)
 
 
 def cursor_of(conn: Connection, location: str, observer: str) -> str | None:
@@ -93,7 +94,19 @@ def record(conn: Connection, location: str, observed: Observed, now: Instant) ->
         _extend(conn, location, channel, before.get(channel.identity), reading)
     for control in observed.controls:
         _bound_clock(conn, location, control)
+    for name, blindness in observed.blind.items():
+        _record_blind(conn, location, observed.channels[name], blindness)
     return new
+
+
+def _record_blind(conn: Connection, location: str, channel: Channel, blindness: Blindness) -> None:
+    """One channel cannot be read while its observer sees others."""
+    values = {"blind_reason": blindness.reason, "blind_detail": blindness.detail[:500],
+              **instant_values("failed_read", blindness.begun)}  # fmt: skip
+    statement = insert(conn, coverage).values(
+        location=location, identity=channel.identity, channel=channel.name, **values
+    )
+    conn.execute(statement.on_conflict_do_update(index_elements=["location", "identity"], set_=values))
 
 
 def record_unreadable(conn: Connection, location: str, observer: str, error: Unreadable, begun: Instant) -> None:
@@ -162,14 +175,15 @@ def _coverage(conn: Connection, location: str) -> dict[str, Row[Any]]:
 
 def _extend(conn: Connection, location: str, channel: Channel, old: Row[Any] | None, reading: Reading) -> None:
     started = instant_values("watermark", reading.started)
-    if old is not None and reading.continues:
+    seeing = {"channel": channel.name, "blind_reason": "", "blind_detail": "", **instant_values("failed_read", None)}
+    if old is not None and old.since_wall is not None and reading.continues:
         watermark = instant_of(old, "watermark")
         if watermark is not None and reading.started.since(watermark) < 0:
             return
         here = and_(coverage.c.location == location, coverage.c.identity == channel.identity)
-        conn.execute(update(coverage).where(here).values(**started, channel=channel.name))
+        conn.execute(update(coverage).where(here).values(**started, **seeing))
         return
-    values = {"channel": channel.name, **started, **instant_values("since", reading.started)}
+    values = {**started, **seeing, **instant_values("since", reading.started)}
     statement = insert(conn, coverage).values(location=location, identity=channel.identity, **values)
     conn.execute(statement.on_conflict_do_update(index_elements=["location", "identity"], set_=values))
 

@@ -131,12 +131,22 @@ def _facts(conn: Connection, location: str, rows: Sequence[Row[Any]], served: Se
             sighting=_sighting(first.get(row.id)),
             seen_elsewhere=bool(seen.get(row.probe_id, set()) - {row.id}),
             coverage=_coverage(cover.get(row.identity)),
-            failed_read=instant_of(blind[row.observer], "failed_read") if row.observer in blind else None,
+            failed_read=_failed_read(blind.get(row.observer), cover.get(row.identity)),
             served=row.identity in served,
             offsets=clocks,
         )
         for row in rows
     }
+
+
+def _failed_read(observer: Row[Any] | None, channel: Row[Any] | None) -> Instant | None:
+    """When the latest read that failed to show the channel began: the whole observer's, or this channel's alone."""
+    latest: Instant | None = None
+    for row in (observer, channel):
+        failed = None if row is None else instant_of(row, "failed_read")
+        if failed is not None and (latest is None or failed.since(latest) > 0):
+            latest = failed
+    return latest
 
 
 def _first_sightings(probe_ids: set[str]) -> Any:

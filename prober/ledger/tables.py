@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text, UniqueConstraint, text
+import sqlalchemy
+from sqlalchemy import (
+    Column,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
 
 from prober.clock import Instant
 
@@ -12,6 +25,28 @@ HEAD = "0001"
 """The migration that this version writes; migrations/versions/ ends with it."""
 
 metadata = MetaData()
+
+
+class String(TypeDecorator[str]):
+    """Text that every database takes: NUL, and halves of characters, are replaced.
+
+    Either may stand in what strangers wrote, and would else fail every transaction that the message is part of.
+    """
+
+    impl = sqlalchemy.String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        if value is None or ("\0" not in value and value.isascii()):
+            return value
+        return value.encode("utf-8", "replace").decode("utf-8").replace("\0", "?")
+
+
+class Text(String):
+    """The same without a bound."""
+
+    impl = sqlalchemy.Text
+    cache_ok = True
 
 
 def instant_columns(name: str) -> tuple[Column[Any], ...]:
@@ -223,8 +258,11 @@ coverage = Table(
     Column("location", String(64), primary_key=True),
     Column("identity", String(400), primary_key=True),
     Column("channel", String(64), nullable=False),
+    Column("blind_reason", String(64), nullable=False),  # empty unless this channel alone cannot be read
+    Column("blind_detail", Text, nullable=False),
     *instant_columns("since"),
     *instant_columns("watermark"),
+    *instant_columns("failed_read"),
 )
 
 observers = Table(

@@ -35,5 +35,6 @@ class Observer(Protocol):
     async def read(self, cursor: str | None) -> Batch:
         """Read completely: everything after ``cursor`` (None: from now on), never told what to look for.
 
-        Raises Unreadable when the read would not have shown what is there.
+        Raises Unreadable when the read would not have shown what is there; a channel of which that is true while
+        others can be read is told in the batch instead.
         """

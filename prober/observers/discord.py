@@ -20,10 +20,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, model_va
 from prober.clock import Clock, Instant, wait_for_any
 from prober.durations import parse_duration
 from prober.errors import Unreadable
-from prober.model import Batch, Channel, Control, How, Message, Reading, Wake
+from prober.model import Batch, Blindness, Channel, Control, How, Message, Reading, Wake
 from prober.observers.discord_gateway import DiscordGateway, Inbox
 from prober.observers.discord_rest import DiscordRest
-from prober.observers.discord_text import is_blanked, is_control, is_snowflake, message_of, stamp_of
+from prober.observers.discord_text import is_blanked, is_control, is_ordinary, is_snowflake, message_of, stamp_of
 
 HISTORY_PER_MINUTE: Final = 60.0
 """Complete reads that we allow ourselves: Discord bounds the route per channel, and 50 requests a second in all
@@ -161,32 +161,42 @@ class DiscordObserver:
             names = self._names_at(str(arrival.payload.get("channel_id")))
             if names and is_blanked(arrival.payload):
                 unread = True
-            elif not is_control(arrival.payload):
+            elif is_ordinary(arrival.payload) and not is_control(arrival.payload):
                 pushed += (message_of(arrival.payload, name, arrival.seen, arrival.how) for name in names)
         return Wake(tuple(pushed), unread)
 
     async def read(self, cursor: str | None) -> Batch:
-        """Read the history of every channel from the cursor's anchors on; one unreadable channel fails the read."""
+        """Read the history of every channel from the cursor's anchors on; one that cannot be read keeps its place."""
         if self._inbox.refusal is not None:
             raise Unreadable(self._inbox.refusal.reason, self._inbox.refusal.detail)
         how = How.HISTORY if self._inbox.doubtful else How.POLL
         self._inbox.doubtful = False
-        places = _places(cursor)
+        places, begun = _places(cursor), self._clock.now()
         reads = await asyncio.gather(
             *(self._read_channel(channel, places.get(channel.name), how) for channel in self._channels),
             return_exceptions=True,
         )
-        for read in reads:
-            if isinstance(read, BaseException):
-                self._inbox.doubtful = True
-                raise read
-        done = [read for read in reads if isinstance(read, _ChannelRead)]
-        self._unproven.clear()
+        failed = {
+            name: read for name, read in zip(self.channels, reads, strict=True) if isinstance(read, BaseException)
+        }
+        self._inbox.doubtful = self._inbox.doubtful or bool(failed)
+        for error in failed.values():
+            if len(failed) == len(reads) or not isinstance(error, Unreadable):
+                raise error
+        done = {name: read for name, read in zip(self.channels, reads, strict=True) if isinstance(read, _ChannelRead)}
+        for name in done:
+            self._unproven.pop(name, None)
+        kept = {name: place for name, place in places.items() if name in failed}
         return Batch(
-            messages=tuple(message for read in done for message in read.messages),
-            cursor=_cursor({name: read.place for name, read in zip(self.channels, done, strict=True)}),
-            readings={name: read.reading for name, read in zip(self.channels, done, strict=True)},
-            controls=tuple(read.control for read in done if read.control is not None),
+            messages=tuple(message for read in done.values() for message in read.messages),
+            cursor=_cursor(kept | {name: read.place for name, read in done.items()}),
+            readings={name: read.reading for name, read in done.items()},
+            controls=tuple(read.control for read in done.values() if read.control is not None),
+            blind={
+                name: Blindness(error.reason, error.detail, begun)
+                for name, error in failed.items()
+                if isinstance(error, Unreadable)
+            },
         )
 
     async def control(self, channel: str) -> Control:
@@ -232,7 +242,7 @@ class DiscordObserver:
         ended = self._clock.now()
         messages: list[Message] = []
         for payload in page:
-            if is_control(payload) or not place.is_new(payload["id"]):
+            if not is_ordinary(payload) or is_control(payload) or not place.is_new(payload["id"]):
                 continue
             if is_blanked(payload):
                 raise Unreadable(

@@ -25,6 +25,7 @@ from prober.errors import Unreadable
 from prober.model import How
 from prober.observers.discord_rest import DiscordRest
 from prober.observers.discord_text import is_message
+from prober.observers.json_reading import read_json
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="'audioop' is deprecated", category=DeprecationWarning)
@@ -43,7 +44,8 @@ _STARTS_KEPT = 20
 _LONGEST_EXHAUSTION = 300.0
 _RETRY_AFTER = {"auth": 5.0, "intents": 300.0}
 _MOST_ARRIVALS = 10_000
-_TOLD = ('"MESSAGE_CREATE"', '"READY"', '"RESUMED"')
+_DISPATCH = 0
+_OF_THE_SESSION = {"READY", "RESUMED"}
 
 
 @dataclass(slots=True)
@@ -109,8 +111,10 @@ def _telling(gateway: DiscordGateway) -> type[DiscordWebSocket]:
             gateway.identifying()
             await super().identify()
 
-        def log_receive(self, frame: Any, /) -> None:
-            gateway.received(frame)
+        async def received_message(self, msg: Any, /) -> None:
+            frame = self._decompressor.decompress(msg) if isinstance(msg, bytes) else msg
+            if frame is not None:
+                await super().received_message(gateway.received(frame))
 
     return Telling
 
@@ -161,19 +165,25 @@ class DiscordGateway:
         """An IDENTIFY leaves now: only few may."""
         self._identified = self._clock.now()
 
-    def received(self, frame: str) -> None:
-        """Take the receipt instant of a frame, and what it says, before discord.py reads it."""
+    def received(self, frame: str) -> str:
+        """Take the receipt instant of a frame, and what it says; returns what discord.py needs to read of it.
+
+        That is never what people wrote: a message too deep for its parser would end the connection, be replayed on
+        the next one, and end that too.
+        """
         seen = self._clock.now()
-        if not any(name in frame for name in _TOLD):
-            return
-        told = json.loads(frame)
-        match told.get("t"):
+        told = read_json(frame)
+        event = told.get("t")
+        match event:
             case "MESSAGE_CREATE" if is_message(told.get("d")):
                 how = How.HISTORY if self._replaying else How.PUSH
                 self.inbox.add(Arrival(told["d"], seen, how))
             case "READY" | "RESUMED":
                 self.up, self._replaying, self.trouble, self.inbox.refusal = True, False, "", None
                 self.inbox.doubt()
+        if told.get("op") != _DISPATCH or event in _OF_THE_SESSION:
+            return frame
+        return json.dumps({"op": _DISPATCH, "t": event, "s": told.get("s"), "d": None})
 
     @asynccontextmanager
     async def _logged_in(self) -> AsyncIterator[discord.Client]:

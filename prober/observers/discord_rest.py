@@ -7,7 +7,6 @@ something.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -19,6 +18,7 @@ from prober import __version__
 from prober.clock import Clock, Instant
 from prober.errors import Unreadable
 from prober.observers.discord_text import CONTROL_TEXT, is_message
+from prober.observers.json_reading import read_json
 
 USER_AGENT = f"DiscordBot (https://delivery-prober.example, {__version__})"
 PAGE = 100
@@ -176,8 +176,8 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
 
 def _decoded(body: bytes) -> Any:
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
+        return read_json(body)
+    except ValueError:
         return None
 
 

@@ -39,6 +39,14 @@ def is_message(value: object) -> TypeGuard[dict[str, Any]]:
     return isinstance(value, dict) and is_snowflake(value.get("id"))
 
 
+def is_ordinary(payload: Payload) -> bool:
+    """Whether somebody said it on the channel: no notice of Discord's own (a pin, a join, a new thread, AutoMod).
+
+    A notice may quote what was said elsewhere, or what AutoMod kept from being said at all.
+    """
+    return _number(payload.get("type")) in _ORDINARY
+
+
 def is_control(payload: Payload) -> bool:
     """Whether it says exactly what our control messages say; whoever wrote it, it carries no key."""
     return payload.get("content") == CONTROL_TEXT and not any(payload.get(part) for part in _BODY[1:])
@@ -51,7 +59,7 @@ def is_blanked(payload: Payload) -> bool:
     activity, are empty by nature.
     """
     loading = _number(payload.get("flags")) & _LOADING
-    if _number(payload.get("type")) not in _ORDINARY or loading or payload.get("activity"):
+    if not is_ordinary(payload) or loading or payload.get("activity"):
         return False
     return not any(payload.get(part) for part in _BODY) and not any(
         snapshot.get(part) for snapshot in _snapshots(payload) for part in _BODY

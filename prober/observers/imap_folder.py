@@ -14,14 +14,17 @@ from dataclasses import dataclass
 from prober.clock import Clock, Instant
 from prober.errors import Unreadable
 from prober.model import How
-from prober.observers.imap_session import ImapSettings, Lifeline, Session
+from prober.observers.imap_session import CHUNK, ImapSettings, Lifeline, Session
 from prober.observers.mail import Mail, read_mail
 
 MOST_MESSAGES = 2000
 """Messages that one read returns; what is left is for the next."""
 
+MOST_BYTES = 8_000_000
+"""Bytes of messages after which a read asks for no more of them; what is left is for the next."""
+
 REREAD = 500
-"""Messages, the newest, that are read of a folder whose UIDVALIDITY is new."""
+"""Messages, the newest, that are read of a folder whose UIDVALIDITY is new, unless they are too large together."""
 
 _GRACE = 0.25
 _STOP_WITHIN = 1.0
@@ -201,35 +204,39 @@ class FolderWatch:
             # From now on: what became visible before this instant may be behind the position already.
             started, continues = self._clock.now(), False
         elif position is None or position.validity != session.validity:
-            uids, continues, how = session.uids_after(0)[-REREAD:], False, How.HISTORY
+            uids, continues, how = session.newest(REREAD, MOST_BYTES), False, How.HISTORY
             last = max([session.last_uid_at_opening, *uids])
         else:
             uids, last = session.uids_after(position.uid), position.uid
-        complete = len(uids) <= MOST_MESSAGES
-        uids = uids[:MOST_MESSAGES]
-        arrivals = self._fetch(session, uids, how)
+        arrivals, taken = self._fetch(session, uids[:MOST_MESSAGES], how)
         if self._find_junk and (session.reads == 0 or self._junk is None):
             self._junk = session.find_junk() or ""
         session.reads += 1
         return FolderReading(
             arrivals=arrivals,
-            position=Position(session.validity, max([last, *uids])),
+            position=Position(session.validity, max([last, *taken])),
             started=started,
             ended=self._clock.now(),
             continues=continues,
-            complete=complete,
+            complete=len(taken) == len(uids),
             junk=self._junk or "",
         )
 
-    def _fetch(self, session: Session, uids: list[int], how: How) -> tuple[Arrival, ...]:
+    def _fetch(self, session: Session, uids: list[int], how: How) -> tuple[tuple[Arrival, ...], list[int]]:
+        """The messages, and the UIDs up to which they were asked for."""
         arrivals: list[Arrival] = []
+        asked = size = 0
         for chunk in session.fetch(uids):
             seen = self._clock.now()
+            asked += CHUNK
+            size += sum(len(fetched.raw) for fetched in chunk)
             for fetched in chunk:
                 mail = read_mail(fetched.raw, limit=self._settings.max_message_bytes)
                 name = f"{self.folder}/{session.validity}.{fetched.uid}"
                 arrivals.append(Arrival(name, mail, seen, how, fetched.received))
-        return tuple(arrivals)
+            if size >= MOST_BYTES:
+                break
+        return tuple(arrivals), uids[:asked]
 
     def _listen(self, session: Session) -> None:
         """Wait for a push, a question, or the time to enter IDLE again. A lost connection is news."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import imaplib
+import re
 import socket
 import ssl
 import threading
@@ -22,7 +23,9 @@ from prober.observers.mail import LIMIT
 
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 
-_CHUNK = 25
+CHUNK = 25
+"""Messages that are fetched by one command."""
+
 _WORDS_OF_A_LOST_LINE = ("EOF", "socket error", "BYE", "UNAVAILABLE", "unterminated line")
 
 
@@ -163,11 +166,24 @@ class Session:
             # A range that ends in * always answers with at least the last message.
             return sorted(uid for uid in map(int, self._client.search(["UID", f"{last + 1}:*"])) if uid > last)
 
+    def newest(self, most: int, most_bytes: int) -> list[int]:
+        """The UIDs of the newest messages, ascending: at most so many, and so many bytes of what is fetched of them."""
+        uids = self.uids_after(0)[-most:]
+        with translated(self._settings, "fetch from"):
+            answer = self._client.fetch(uids, ["RFC822.SIZE"]) if uids else {}
+            sizes = [int(answer.get(uid, {}).get(b"RFC822.SIZE") or 0) for uid in uids]
+        left = most_bytes
+        for place in reversed(range(len(uids))):
+            left -= min(sizes[place], self._settings.max_message_bytes)
+            if left < 0:
+                return uids[place + 1 :] or uids[-1:]
+        return uids
+
     def fetch(self, uids: Sequence[int]) -> Iterator[list[Fetched]]:
         """The messages, in chunks, each as soon as it is in our hands; what was removed meanwhile is left out."""
         body = f"BODY.PEEK[]<0.{self._settings.max_message_bytes}>"
-        for start in range(0, len(uids), _CHUNK):
-            chunk = list(uids[start : start + _CHUNK])
+        for start in range(0, len(uids), CHUNK):
+            chunk = list(uids[start : start + CHUNK])
             with translated(self._settings, "fetch from"):
                 answer = self._client.fetch(chunk, [body, "INTERNALDATE", "RFC822.SIZE"])
                 found = [_fetched(uid, answer[uid]) for uid in chunk if uid in answer]
@@ -249,11 +265,15 @@ def _reason(error: Exception, doing: str) -> tuple[str, str]:
     return "protocol", "the server's answer cannot be understood"
 
 
+_BYTES = re.compile(r"""\bb(['"])(.*?)\1""")
+"""The server's words as imaplib shows them: ``b'[AUTHENTICATIONFAILED] no'``."""
+
+
 def _said(error: Exception, settings: ImapSettings) -> str:
     """What the error says, shortened, without our secret should the server repeat it."""
     if isinstance(error, UnicodeError):
         return "a text that IMAP cannot carry"
-    said = " ".join(str(error).split())
+    said = _BYTES.sub(r"\2", " ".join(str(error).split()))
     secret = settings.password.get_secret_value()
     return (said.replace(secret, "***") if secret else said)[:300]
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, model_va
 from prober.clock import Clock, Instant, wait_for_any
 from prober.durations import parse_duration
 from prober.errors import Unreadable
-from prober.model import Batch, Channel, Control, How, Message, Reading, Stamp, Wake
+from prober.model import Batch, Blindness, Channel, Control, How, Message, Reading, Stamp, Wake
 from prober.observers.slack_connection import SocketMode, WebApi, open_session
 from prober.observers.slack_text import CONTROL_TEXT, is_blank, is_control, is_ordinary, message_texts
 
@@ -178,23 +178,39 @@ class SlackObserver:
         known = _anchors(cursor)
         try:
             me = await self._who_am_i()
-            messages: list[Message] = []
-            anchors: dict[str, _Anchor] = {}
-            readings: dict[str, Reading] = {}
-            controls: list[Control] = []
-            for channel in self._by_address.values():
-                anchor = known.get(channel.address)
-                anchor = anchor if anchor is not None and anchor.team == me.team else None
-                readings[channel.name], shown, control = await self._read_channel(channel, anchor)
-                controls += [control] if control is not None else []
-                anchors[channel.address] = _Anchor(me.team, max(shown, key=float))
-                messages += self._sightings(channel, shown, anchor, me, how)
+            batch = await self._read_channels(known, me, how)
         except Unreadable:
             self._behind = True
             self._identity = None
             raise
-        self._behind = self._gaps != gaps
-        return Batch(tuple(messages), _cursor(anchors), readings, tuple(controls))
+        self._behind = self._gaps != gaps or bool(batch.blind)
+        return batch
+
+    async def _read_channels(self, known: Mapping[str, _Anchor], me: _Identity, how: How) -> Batch:
+        """All channels; one that cannot be read keeps its anchor. Raises Unreadable when none can."""
+        messages: list[Message] = []
+        anchors: dict[str, _Anchor] = {}
+        readings: dict[str, Reading] = {}
+        controls: list[Control] = []
+        blind: dict[str, Blindness] = {}
+        for channel in self._by_address.values():
+            anchor = known.get(channel.address)
+            anchor = anchor if anchor is not None and anchor.team == me.team else None
+            begun = self._clock.now()
+            try:
+                reading, shown, control = await self._read_channel(channel, anchor)
+                sighted = self._sightings(channel, shown, anchor, me, how)
+            except Unreadable as error:
+                if len(blind) + 1 == len(self._by_address):
+                    raise
+                blind[channel.name] = Blindness(error.reason, error.detail, begun)
+                anchors |= {} if anchor is None else {channel.address: anchor}
+                continue
+            readings[channel.name] = reading
+            controls += [control] if control is not None else []
+            anchors[channel.address] = _Anchor(me.team, max(shown, key=float))
+            messages += sighted
+        return Batch(tuple(messages), _cursor(anchors), readings, tuple(controls), blind)
 
     async def control(self, channel: str) -> Control:
         """Post a control message to the channel of this name. Raises Unreadable."""

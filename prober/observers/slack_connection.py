@@ -20,6 +20,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from prober.clock import Clock, Instant
 from prober.errors import Unreadable
+from prober.observers.json_reading import read_json
 
 PATIENCE: Final = 3.0
 """Seconds for which a call waits by itself when Slack asks it to come back later."""
@@ -71,9 +72,18 @@ class RateLimited(Unreadable):
         self.retry_after = retry_after
 
 
+class _Answer(aiohttp.ClientResponse):
+    """An answer whose JSON is read whatever people have put into it."""
+
+    async def json(
+        self, *, encoding: str | None = None, loads: object = None, content_type: str | None = "application/json"
+    ) -> Any:
+        return await super().json(encoding=encoding, loads=read_json, content_type=content_type)
+
+
 def open_session() -> aiohttp.ClientSession:
     """A session for both sorts of connection; the caller closes it."""
-    return aiohttp.ClientSession(timeout=_TIMEOUT)
+    return aiohttp.ClientSession(timeout=_TIMEOUT, response_class=_Answer)
 
 
 def unreadable(error: BaseException, asked: str) -> Unreadable:
@@ -293,7 +303,7 @@ def _pause(failures: int, reason: Unreadable | None = None) -> float:
 
 def _object(text: str) -> Mapping[str, Any]:
     try:
-        body = json.loads(text)
-    except (ValueError, RecursionError):
+        body = read_json(text)
+    except ValueError:
         return {}
     return body if isinstance(body, dict) else {}

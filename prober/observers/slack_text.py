@@ -23,13 +23,13 @@ _CHARACTERS = {"amp": "&", "lt": "<", "gt": ">"}
 
 def is_ordinary(message: Mapping[str, Any]) -> bool:
     """Whether it is a message that a person sees on the channel: no edit, deletion, reply in a thread or notice."""
-    in_thread = message.get("thread_ts", message.get("ts")) != message.get("ts")
+    in_thread = (message.get("thread_ts") or message.get("ts")) != message.get("ts")
     return str(message.get("subtype") or "") in _SUBTYPES and not in_thread
 
 
 def is_blank(message: Mapping[str, Any]) -> bool:
     """Whether an ordinary message has come without any content, as if Slack withheld it."""
-    return not any(message.get(part) for part in ("subtype", "text", "blocks", "attachments", "files"))
+    return not any(message.get(part) for part in ("text", "blocks", "attachments", "files"))
 
 
 def is_control(message: Mapping[str, Any], own: frozenset[str]) -> bool:

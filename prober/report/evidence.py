@@ -159,6 +159,10 @@ def _covered(record: ProbeRecord, covered: Sequence[Row[Any]]) -> Iterator[Event
         row = rows.get(delivery.identity)
         if row is None:
             continue
+        failed = instant_of(row, "failed_read")
+        if row.blind_reason and failed is not None:
+            why = f"{row.blind_reason}: {row.blind_detail}"
+            yield Event(failed.wall, offset(failed), "blind", delivery.channel, why)
         since, watermark = instant_of(row, "since"), instant_of(row, "watermark")
         if since is not None and watermark is not None:
             if since != watermark:
@@ -167,11 +171,12 @@ def _covered(record: ProbeRecord, covered: Sequence[Row[Any]]) -> Iterator[Event
 
 
 def _blind(record: ProbeRecord, observers: Sequence[Row[Any]]) -> Iterator[Event]:
-    offset, names = _at(record), {row.observer: row.channel for row in record.deliveries}
-    for row in observers:
-        since = instant_of(row, "blind_since")
-        if row.name in names and row.blind_reason and since is not None:
-            yield Event(since.wall, offset(since), "blind", names[row.name], f"{row.blind_reason}: {row.blind_detail}")
+    offset, rows = _at(record), {row.name: row for row in observers}
+    for delivery in record.deliveries:
+        row = rows.get(delivery.observer)
+        since = None if row is None else instant_of(row, "blind_since")
+        if row is not None and row.blind_reason and since is not None:
+            yield Event(since.wall, offset(since), "blind", delivery.channel, f"{row.blind_reason}: {row.blind_detail}")
 
 
 def _waypoints(record: ProbeRecord) -> Iterator[Event]:

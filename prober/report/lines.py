@@ -108,7 +108,9 @@ def fold(text: str, width: int) -> list[str]:
             lines[-1] += gap + word
             continue
         if lines[-1]:
-            lines.append("")
+            # A word that has to be broken anyway begins where there is room.
+            broken = cells(word) > width > cells(lines[-1]) + 1
+            lines[-1:] = [lines[-1] + " "] if broken else [lines[-1], ""]
         for char in word:
             if cells(lines[-1]) + cells(char) > width:
                 lines.append("")

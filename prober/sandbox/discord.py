@@ -207,8 +207,8 @@ class DiscordServer:
         return str((await self._publish(channel_id, draft, self._guild.publisher))["id"])
 
     async def _publish(self, channel: str, body: Mapping[str, Any], author: Json) -> Json:
+        before = self._clock.now()  # its id already says a time
         message = self._guild.drafted(channel, body, author)
-        before = self._clock.now()
         self._guild.store(message)
         after = self._clock.now()
         if self.on_visible is not None:

@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-import pytest
-
 from prober.clock import SystemClock
 from prober.errors import Unreadable
 from prober.model import Channel, ChannelKind, Message, Wake
@@ -94,6 +92,12 @@ async def pushed(observer: SlackObserver) -> Message:
 
 
 async def unreadable(observer: SlackObserver, cursor: str | None) -> Unreadable:
-    with pytest.raises(Unreadable) as caught:
-        await observer.read(cursor)
-    return caught.value
+    """Why a read sees nothing, or why it does not see all channels."""
+    try:
+        batch = await observer.read(cursor)
+    except Unreadable as error:
+        return error
+    assert batch.blind, "the read saw everything"
+    assert not batch.blind.keys() & batch.readings.keys()
+    blindness = next(iter(batch.blind.values()))
+    return Unreadable(blindness.reason, blindness.detail)

@@ -55,7 +55,8 @@ async def test_reading_without_a_cursor_begins_now_with_a_control_message(
     assert {reading.continues for reading in batch.readings.values()} == {False}
     assert {control.channel for control in batch.controls} == {"slack", "slack-2"}
     for control in batch.controls:
-        assert control.sent.wall <= control.stamp.at - 30.0 <= control.answered.wall + 1e-5
+        assert control.sent.wall - 1 <= control.stamp.at - 30.0 <= control.answered.wall + 1e-5
+        assert control.stamp.at == int(control.stamp.at)
         assert batch.readings[control.channel].started.since(control.answered) >= 0
 
 
@@ -174,7 +175,7 @@ async def test_blindness_is_told_and_what_it_hid_is_found_afterwards(
         heal(server, weather)
         batch = await observer.read(cursor)
     assert [message.id for message in batch.messages] == hidden
-    assert batch.messages[-1].how is How.HISTORY
+    assert any(message.how is How.HISTORY for message in batch.messages)
     assert all(reading.continues for reading in batch.readings.values())
 
 

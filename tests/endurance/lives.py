@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from prober.clock import Instant, SystemClock
+from prober.errors import SandboxError
 
 ROOT = Path(__file__).resolve().parents[2]
 BORN_WITHIN = 60.0
@@ -82,8 +83,14 @@ class Zygote:
             *self._command, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=ROOT, start_new_session=True, limit=1_000_000
         )
         self._listening = [asyncio.create_task(self._hear()), asyncio.create_task(self._keep_log())]
-        async with asyncio.timeout(BORN_WITHIN):
-            await self._own.born.wait()
+        try:
+            async with asyncio.timeout(BORN_WITHIN):
+                await self._own.born.wait()
+            if not self._own.pid:
+                raise SandboxError(f"the probers' parent did not start: {self._log.read_text()[-2000:]}")
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(
@@ -124,6 +131,8 @@ class Zygote:
                 life.said, life.words = said["said"], said.get("reason", "")
                 if life.said == "failed":
                     self.complaints.append(f"life {life.number} failed: {life.words}")
+        await asyncio.gather(*self._listening[1:])
+        self._own.born.set()
 
     async def _keep_log(self) -> None:
         """Keep what is logged; errors of the prober's own, other than a ledger that cannot be used, are complaints."""

@@ -16,13 +16,14 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from prober.ad_hoc import AdHocRun, Asked, with_bounds
-from prober.assembly import drafting, open_flow
+from prober.assembly import drafting, load_adapters, open_flow
 from prober.channel_choice import resolve_channels
 from prober.clock import SystemClock, wait_for_any
 from prober.config import Settings, load_settings
@@ -36,12 +37,6 @@ from prober.model import Scenario
 from prober.resources import contents_directory, scenarios_directory
 from prober.scenario_files import load_scenarios
 from prober.stages import Flow
-
-ADAPTERS = (
-    "alembic.command", "discord", "httpx", "imapclient", "slack_sdk.socket_mode.aiohttp", "prober.observers.discord",
-    "prober.observers.imap", "prober.observers.slack", "prober.targets.publishing_module",
-)  # fmt: skip
-"""What a prober imports late."""
 
 WITHIN, GIVE_UP = 2.0, 6.0
 SIGHT = 30.0
@@ -128,8 +123,8 @@ def child(settings: Settings, scenarios: Mapping[str, Scenario], ledger: str, or
 
 def main(config: str, ledger: str) -> None:
     """Read orders until standard input ends."""
-    for name in ADAPTERS:
-        __import__(name)
+    load_adapters(None)
+    import_module("alembic.command")  # the ledger's first opening would load it
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

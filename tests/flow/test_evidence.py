@@ -62,3 +62,11 @@ async def test_a_verdict_stands_in_the_timeline_with_its_reason(tmp_path: Path) 
         ("timeliness", "overdue: not visible at the deadline"),
         ("outcome", "lost: not visible at the horizon"),
     ]
+
+
+async def test_blindness_stands_in_the_timeline_of_each_channel(tmp_path: Path) -> None:
+    """While an observer cannot see, the timeline of its channel says since when and why, and no other's does."""
+    found = await events(tmp_path, "{seed: 1, channels: {slack: {logins: refused}}}", 20)
+    (blind,) = [event for event in found if event.what == "blind"]
+    assert blind.channel == "slack"
+    assert blind.detail.startswith("login_refused: ")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, event, select
 
 from prober.clock import Instant
 from prober.errors import OwnFault, Refused, TargetError, Unanswered, Unreachable, Unreadable
@@ -54,6 +54,7 @@ CHANNELS = {
 }
 SERVED = {channel.identity for channel in CHANNELS.values()}
 SUBSETS = [("mail",), ("slack",), ("mail", "slack"), ("mail", "mail2", "slack")]
+ENDS = ["refused", "error", "timeout", "unreachable", "own_fault"]
 DELAYS = st.sampled_from([0.0, 0.25, 0.5, 2.0])
 PICK = st.integers(0, 11)
 
@@ -89,9 +90,8 @@ class LedgerMachine(RuleBasedStateMachine):
         place = Path(self.folder) / "ledger.sqlite"
         shutil.copy(self.empty, place)
         self.engine = open_for_writing(str(place))
+        event.listen(self.engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous = OFF").close())
         self.conn = self.engine.connect()
-        self.conn.exec_driver_sql("PRAGMA synchronous = OFF")
-        self.conn.rollback()
         self.now = Instant(WALL, 100.0, "boot1")
         self.boots, self.lives, self.number = 1, 1, 0
         self.reference = Reference(observer_of={name: channel.observer for name, channel in CHANNELS.items()})
@@ -102,6 +102,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.elapsed, self.provider_ahead = 0.0, PROVIDER_AHEAD
         self.written: dict[int, dict[str, Any]] = {}
         self.marks: dict[str, tuple[Instant, Instant]] = {}
+        self.begun_anew: set[str] = set()
         self.taken: dict[tuple[str, int], Any] = {}
 
     def teardown(self) -> None:
@@ -121,12 +122,33 @@ class LedgerMachine(RuleBasedStateMachine):
         self.now = self.now.plus(seconds)
         self.elapsed += seconds
 
-    @precondition(lambda self: self.boots == 1)
-    @rule(seconds=st.sampled_from([-60.0, -3600.0, 60.0, 86400.0]))
-    def step_wall(self, seconds: float) -> None:
-        self.now = replace(self.now, wall=self.now.wall + seconds)
+    @rule(seconds=st.sampled_from([0.25, 1.0, 8.0, 24.0, 100.0]), continues=st.booleans())
+    def passes(self, seconds: float, continues: bool) -> None:
+        """A while in which every stage does a pass and nothing new comes."""
+        self.advance(seconds)
+        self.claim()
+        for observer in self.cursors:
+            self.read(observer, 0.0, continues or observer == "app", with_control=True)
+        self.settle(None)
 
-    @rule(reboot=st.booleans())
+    @rule(
+        what=st.sampled_from(["new process", "reboot", "wall", "provider", "stale", "plan again"]),
+        seconds=st.sampled_from([-3600.0, -60.0, -7.0, 7.0, 60.0, 86400.0]),
+        pick=PICK,
+    )
+    def happens_rarely(self, what: str, seconds: float, pick: int) -> None:
+        """A new life, a clock that steps, a read from a cursor that was moved, a probe that is planned twice."""
+        if what in {"new process", "reboot"}:
+            self.new_process(what == "reboot")
+        elif what == "wall" and self.boots == 1:  # across boots the wall clock is the only measure: it must be right
+            self.now = replace(self.now, wall=self.now.wall + seconds)
+        elif what == "provider":
+            self.provider_ahead += seconds
+        elif what == "stale":
+            self.read_from_a_stale_cursor("app")
+        elif self.drafts:
+            assert self.write(planning.plan_probes, [self.drafts[pick % len(self.drafts)]]) == ()
+
     def new_process(self, reboot: bool) -> None:
         """The process died; its steps under way are interrupted."""
         self.lives += 1
@@ -144,12 +166,25 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(
         names=st.sampled_from(SUBSETS),
-        kind=st.sampled_from(["now", "now", "later", "scheduled", "never"]),
+        kind=st.sampled_from(["now", "now", "now", "later", "scheduled", "never"]),
         send=st.booleans(),
         give_up=st.sampled_from([16.0, 24.0, 800.0]),
+        end=st.sampled_from(["accepted", "accepted", "error", "timeout", "dies", *ENDS, "open"]),
+        sent=st.sampled_from(["accepted", *ENDS, "dies", "open"]),
     )
+    def probe(self, names: tuple[str, ...], kind: str, send: bool, give_up: float, end: str, sent: str) -> None:
+        """A probe planned and, unless it is for later, published: how its request and a sending step end."""
+        self.plan(names, kind, send, give_up)
+        for result in () if kind == "later" else (end, sent):
+            self.claim()
+            if result == "dies":
+                self.new_process(reboot=False)
+            for number in range(len(self.under_way()) if result in {"accepted", *ENDS} else 0):
+                self.advance(0.5)
+                self.answer(number, 0.25) if result == "accepted" else self.fail(number, result, 0.25)
+
     def plan(self, names: tuple[str, ...], kind: str, send: bool, give_up: float) -> None:
-        """A probe, perhaps with a sending step per mail, perhaps for later, perhaps stopped before its time."""
+        """Perhaps with a sending step per mail, perhaps for later, perhaps stopped before its time."""
         self.number += 1
         probe, due = f"p{self.number}", self.now.plus(2.0 if kind == "later" else 0.0)
         scheduled = self.now.wall + 12 if kind in {"scheduled", "never"} else None
@@ -189,12 +224,6 @@ class LedgerMachine(RuleBasedStateMachine):
                         None if stop is None else acts[stop])
             for name in names
         ]  # fmt: skip
-
-    @precondition(lambda self: self.drafts)
-    @rule(pick=PICK)
-    def plan_again(self, pick: int) -> None:
-        """What is planned already stays as it is."""
-        assert self.write(planning.plan_probes, [self.drafts[pick % len(self.drafts)]]) == ()
 
     @rule()
     def claim(self) -> None:
@@ -243,7 +272,7 @@ class LedgerMachine(RuleBasedStateMachine):
         return self.now.plus(-min(ago, max(0.0, self.now.since(act.taken))))
 
     @precondition(lambda self: self.under_way())
-    @rule(pick=PICK, kind=st.sampled_from(["refused", "error", "timeout", "unreachable", "own_fault"]), ago=DELAYS)
+    @rule(pick=PICK, kind=st.sampled_from(ENDS), ago=DELAYS)
     def fail(self, pick: int, kind: str, ago: float) -> None:
         acts = self.under_way()
         probe, act = acts[pick % len(acts)]
@@ -263,17 +292,19 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.asked_for())
     @rule(
-        name=st.sampled_from(sorted(CHANNELS)),
+        elsewhere=st.sampled_from([*[None] * 9, *CHANNELS]),
         pick=PICK,
         kind=st.sampled_from(["marker", "marker", "content", "publication", "publication", "message", "both"]),
         state=st.sampled_from(["fine", "fine", "damaged", "misplaced"]),
         pushed=st.booleans(),
         ago=DELAYS,
     )
-    def arrives(self, name: str, pick: int, kind: str, state: str, pushed: bool, ago: float) -> None:
+    def arrives(self, elsewhere: str | None, pick: int, kind: str, state: str, pushed: bool, ago: float) -> None:
         """A message of a probe, known by one key or another, on a channel of it or not."""
         probes = self.asked_for()
-        probe = probes[-1 - pick % len(probes)]
+        probe = probes[-1 - pick % min(3, len(probes))]
+        own = [e.channel for e in self.reference.expectations if e.probe == probe]
+        name = elsewhere or own[pick % len(own)]
         marker = Found(KeyKind.MARKER, f"m-{probe}", Standing.GENUINE, self.now.wall)
         content = Found(KeyKind.CONTENT_ID, f"c-{probe}", Standing.GENUINE, self.now.wall)
         told = Found(KeyKind.PUBLICATION_ID, f"u-{probe}", Standing.UNSIGNED, None)
@@ -383,11 +414,11 @@ class LedgerMachine(RuleBasedStateMachine):
         for message, keys in found:
             cover = self.reference.coverage.get(message.channel)
             self.reference.record(self.sight(message, keys, cover.mark if cover and continues else None), self.now)
+        self.begun_anew |= set() if continues else set(names)
         for name in names:
             self.reference.read(name, reading.started, continues=continues)
         self.reference.failed_read.pop(observer, None)
 
-    @rule(observer=st.sampled_from(["mailbox", "app"]))
     def read_from_a_stale_cursor(self, observer: str) -> None:
         """Another process has read meanwhile: nothing of this read counts."""
         reading = Reading(self.now, self.now, continues=True)
@@ -401,10 +432,6 @@ class LedgerMachine(RuleBasedStateMachine):
         begun = self.now.plus(-lag)
         self.write(observing.record_unreadable, HERE, observer, Unreadable("login_refused"), begun)
         self.reference.failed_read[observer] = begun
-
-    @rule(step=st.sampled_from([-7.0, 7.0]))
-    def provider_clock_steps(self, step: float) -> None:
-        self.provider_ahead += step
 
     # settle
 
@@ -460,8 +487,9 @@ class LedgerMachine(RuleBasedStateMachine):
             assert mark is not None
             assert mark.since(since) >= 0
             old = self.marks.get(row.channel)
-            assert old is None or old[0] != since or mark.since(old[1]) >= 0
+            assert old is None or row.channel in self.begun_anew or (old[0] == since and mark.since(old[1]) >= 0)
             self.marks[row.channel] = since, mark
+        self.begun_anew.clear()
         on_record = {row.name: row.cursor for row in conn.execute(select(observers)).all()}
         assert all(on_record.get(name) == cursor for name, cursor in self.cursors.items())
         for row in conn.execute(select(steps).where(steps.c.taken_wall.is_not(None))).all():

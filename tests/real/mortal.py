@@ -1,6 +1,7 @@
-"""A prober that ends itself, as kill -9 would, at one commit boundary: ``mortal.py CONFIG LEDGER PHASE JOB NTH``.
+"""A prober that ends itself, as kill -9 would, at one commit boundary.
 
-The n-th transaction in which ``JOB`` takes part is counted from the moment at which the probe is on record.
+``mortal.py CONFIG LEDGER PHASE JOB NTH [COUNT WITHIN GIVE_UP]``: the n-th time that ``JOB`` takes part in a
+transaction is counted from the moment at which the probes, COUNT of them at once, are on record.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import os
 import signal
 import sys
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from prober.ad_hoc import AdHocRun, Asked
+from prober.ad_hoc import AdHocRun, Asked, with_bounds
 from prober.assembly import drafting, open_flow
 from prober.channel_choice import resolve_channels
 from prober.cli.live import PlainView
@@ -24,15 +26,33 @@ from prober.resources import contents_directory, scenarios_directory
 from prober.scenario_files import load_scenarios
 
 
-async def live(config: str, ledger: str, phase: str, job: str, nth: int) -> None:
-    """Run one probe of alert-latency, and die at the boundary if it comes."""
+@dataclass(frozen=True)
+class Death:
+    """Before or after the commit in which ``job`` takes part for the n-th time."""
+
+    phase: str
+    job: str
+    nth: int
+
+
+@dataclass(frozen=True)
+class Load:
+    """How many probes, and their bounds in seconds (None: the scenario's)."""
+
+    count: int = 1
+    within: float | None = None
+    give_up: float | None = None
+
+
+async def live(config: str, ledger: str, death: Death, load: Load) -> None:
+    """Run probes of alert-latency, and die at the boundary if it comes."""
     planned, met = False, 0
 
     def boundary(reached: str, names: tuple[str, ...]) -> None:
         nonlocal planned, met
-        if (planned or job == "plan_probes") and reached == phase and job in names:
-            met += 1
-            if met == nth:
+        if (planned or death.job == "plan_probes") and reached == death.phase and death.job in names:
+            met += names.count(death.job)
+            if met >= death.nth:
                 os.kill(os.getpid(), signal.SIGKILL)
         planned = planned or (reached == "after" and "plan_probes" in names)
 
@@ -41,10 +61,15 @@ async def live(config: str, ledger: str, phase: str, job: str, nth: int) -> None
     async with AsyncExitStack() as stack:
         book = await stack.enter_async_context(Ledger(ledger, boundary))
         flow = await open_flow(stack, settings, book, SystemClock())
-        asked = [Asked(scenario, resolve_channels(scenario, settings.channels))]
+        bounded = with_bounds(scenario, load.within, load.give_up)
+        channels = resolve_channels(scenario, settings.channels)
+        # Under a name of its own each is another probe of the same launch.
+        names = [scenario.name, *(f"{scenario.name}-{number}" for number in range(1, load.count))]
+        asked = [Asked(replace(bounded, name=name), channels) for name in names]
         listener = ViewListener(PlainView(sys.stderr))
         await AdHocRun(flow, drafting(settings), asked, listener).run(asyncio.Event(), 20)
 
 
 if __name__ == "__main__":
-    asyncio.run(live(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5])))
+    given = Load(int(sys.argv[6]), float(sys.argv[7]), float(sys.argv[8])) if len(sys.argv) > 6 else Load()
+    asyncio.run(live(sys.argv[1], sys.argv[2], Death(sys.argv[3], sys.argv[4], int(sys.argv[5])), given))

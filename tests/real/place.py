@@ -1,17 +1,17 @@
-"""The sandbox's protocol servers and the prober in one process: every knob is in reach, every byte goes over loopback."""
+"""The sandbox's protocol servers and the prober in one process: every knob is in reach, all traffic on loopback."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from prober.ad_hoc import with_bounds
 from prober.assembly import drafting, open_flow
-from prober.clock import Clock, Instant, SystemClock, wait_for_any
+from prober.clock import Instant, SystemClock, wait_for_any
 from prober.config import Settings, settings_from_mapping
 from prober.draft import draft_probe
 from prober.ledger import reading
@@ -46,12 +46,12 @@ Enough = Callable[[Sequence[ProbeResult]], bool]
 
 
 class HurriedClock:
-    """The machine's clock, on which ``speed`` seconds pass in each; its wall reading can be stepped."""
+    """The machine's clock, on which ``speed`` seconds pass in each; its wall reading can be stepped by ``step``."""
 
-    def __init__(self, speed: float = 1.0) -> None:
+    def __init__(self, speed: float, start: Instant) -> None:
         self.speed = speed
         self.step = 0.0
-        self._start = SystemClock().now()
+        self._start = start
 
     def now(self) -> Instant:
         now = SystemClock().now()
@@ -124,19 +124,38 @@ class Life:
     async def total(self, name: str, /, **labels: str) -> float:
         return await self.flow.ledger.read(total, name, **labels)
 
+    async def counted(self, number: float, name: str, /, **labels: str) -> None:
+        """Wait until a counter has come to a number."""
+        async with asyncio.timeout(PATIENCE):
+            while await self.total(name, **labels) < number:
+                await wait_for_any(SystemClock(), asyncio.Event(), LOOK_AGAIN)
+
     async def assert_whole(self) -> None:
         """Expected = settled + open, and nothing of our own has failed."""
         assert await self.flow.ledger.read(conserved)
         assert not self.loops.internal_errors
 
 
+@asynccontextmanager
+async def living(flow: Flow, settings: Settings) -> AsyncIterator[Life]:
+    """A life of the prober, from when its observers have looked once."""
+    changed = asyncio.Event()
+
+    async def tell(*_: object) -> None:
+        changed.set()
+
+    async with Loops(flow, on_settled=tell, on_change=tell) as loops:
+        await loops.sighted(PATIENCE)
+        yield Life(flow, loops, settings, changed)
+
+
 class Place:
     """A sandbox that runs, the configuration with which a life of the prober reaches it, and a ledger for its lives."""
 
-    def __init__(self, folder: Path, sandbox: Sandbox, clock: Clock, prober_clock: Clock | None = None) -> None:
+    def __init__(self, folder: Path, sandbox: Sandbox, clock: HurriedClock) -> None:
         self.sandbox = sandbox
         self.ledger = str(folder / "ledger.sqlite")
-        self.clock = prober_clock or clock
+        self.clock = clock
         self.configuration: dict[str, Any] = sandbox.configuration()
 
     @property
@@ -176,21 +195,22 @@ class Place:
         """Let a message become visible at its address, past the weather."""
         await self.sandbox._providers.deliver(message)
 
+    @property
+    def settings(self) -> Settings:
+        return settings_from_mapping(self.configuration, "the sandbox's configuration")
+
+    @asynccontextmanager
+    async def flow(self) -> AsyncIterator[Flow]:
+        """What the stages work with, on the place's ledger."""
+        async with AsyncExitStack() as stack:
+            ledger = await stack.enter_async_context(Ledger(self.ledger))
+            yield await open_flow(stack, self.settings, ledger, self.clock)
+
     @asynccontextmanager
     async def life(self) -> AsyncIterator[Life]:
         """A prober whose observers have looked once."""
-        settings = settings_from_mapping(self.configuration, "the sandbox's configuration")
-        async with AsyncExitStack() as stack:
-            ledger = await stack.enter_async_context(Ledger(self.ledger))
-            flow = await open_flow(stack, settings, ledger, self.clock)
-            changed = asyncio.Event()
-
-            async def tell(*_: object) -> None:
-                changed.set()
-
-            loops = await stack.enter_async_context(Loops(flow, on_settled=tell, on_change=tell))
-            await loops.sighted(PATIENCE)
-            yield Life(flow, loops, settings, changed)
+        async with self.flow() as flow, living(flow, self.settings) as life:
+            yield life
 
     def truths(self) -> list[Truth]:
         return [
@@ -201,22 +221,24 @@ class Place:
 
 @asynccontextmanager
 async def place(
-    folder: Path, weather: str = "seed: 1", *, speed: float = 1.0, prober_clock: Clock | None = None
+    folder: Path, weather: str = "seed: 1", *, speed: float = 1.0, start: Instant | None = None
 ) -> AsyncIterator[Place]:
-    """A sandbox in this process. With ``speed`` its clock and the prober's run faster than the machine's."""
-    folder.mkdir(parents=True, exist_ok=True)
-    clock = SystemClock() if speed == 1.0 else HurriedClock(speed)
-    sandbox = Sandbox(parse_weather(weather), clock=clock)
+    """A sandbox in this process. Time passes ``speed`` times as fast for it and the prober, who have a clock each.
+
+    Clocks of the same ``start`` and speed agree, so one place can follow another.
+    """
+    start = start or SystemClock().now()
+    sandbox = Sandbox(parse_weather(weather), clock=HurriedClock(speed, start))
     try:
         await sandbox.start()
-        yield Place(folder, sandbox, clock, prober_clock)
+        yield Place(folder, sandbox, HurriedClock(speed, start))
     finally:
         await sandbox.stop()
 
 
 def alert() -> Scenario:
     """The shipped scenario alert-latency."""
-    return replace(load_scenarios(scenarios_directory(), contents_directory())["alert-latency"])
+    return load_scenarios(scenarios_directory(), contents_directory())["alert-latency"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,8 +80,9 @@ def test_only_what_a_person_first_sees_on_the_channel_is_ordinary(name: str, ord
 
 
 def test_blank_is_only_a_message_without_any_content() -> None:
-    """An attachment, a file or a subtype is content; nothing at all is withheld content."""
+    """An attachment or a file is content; nothing at all, from a person or an app, is withheld content."""
     assert is_blank(recorded("content_withheld"))
+    assert is_blank({"type": "message", "subtype": "bot_message", "text": ""})
     assert not any(is_blank(recorded(name)) for name in ("alertmanager_attachment", "file_share", "channel_join"))
 
 

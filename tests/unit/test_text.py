@@ -271,6 +271,12 @@ def test_folding_loses_nothing(text: str, width: int) -> None:
     assert all(line_cells((Span(line),)) <= width for line in lines)
 
 
+def test_a_word_that_is_too_wide_begins_where_there_is_room() -> None:
+    """A word that has to be broken anyway does not leave the line before it empty."""
+    assert fold("by " + "x" * 14 + ", to 1 s", 10) == ["by xxxxxxx", "xxxxxxx,", "to 1 s"]
+    assert fold("a word that fits", 10) == ["a word", "that fits"]
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_any_terminal_can_show_the_lines(encoding: str) -> None:
     """Where the encoding lacks a sign, ASCII stands in for it instead of an error."""
