@@ -39,16 +39,22 @@ def _discord(name: str, raw: Mapping[str, Any], channels: tuple[Channel, ...], c
     return DiscordObserver(name, validate_adapter(DiscordSettings, raw), channels, clock)
 
 
-OBSERVERS: Mapping[str, ObserverMaker] = {"imap": _imap, "slack": _slack, "discord": _discord}
+def _s3(name: str, raw: Mapping[str, Any], channels: tuple[Channel, ...], clock: Clock) -> Observer:
+    from prober.observers.s3 import S3Observer, S3Settings
+
+    return S3Observer(name, validate_adapter(S3Settings, raw), channels, clock)
+
+
+OBSERVERS: Mapping[str, ObserverMaker] = {"imap": _imap, "s3": _s3, "slack": _slack, "discord": _discord}
 """A new observer costs its file and one line here (and its maker above)."""
 
 
 def load_adapters(settings: Settings | None) -> None:
-    """Import the modules that :func:`open_flow` will need (None: all of them)."""
+    """Import the modules that :func:`open_flow` will need (None: those of the default sandbox)."""
     import prober.targets.publishing_module  # noqa: F401
 
-    wanted = OBSERVERS if settings is None else {raw["adapter"] for raw in settings.observers.values()}
-    for adapter in OBSERVERS.keys() & set(wanted):
+    wanted = OBSERVERS.keys() - {"s3"} if settings is None else {raw["adapter"] for raw in settings.observers.values()}
+    for adapter in OBSERVERS.keys() & wanted:
         import_module(f"prober.observers.{adapter}")
 
 

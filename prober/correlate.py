@@ -59,7 +59,10 @@ class Offset:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFacts:
-    """Everything on record about one delivery at one moment."""
+    """Everything on record about one delivery at one moment.
+
+    ``seen_elsewhere``: on another channel that hangs on the same step.
+    """
 
     within: float
     give_up: float
@@ -77,7 +80,7 @@ class DeliveryFacts:
 
 @dataclass(frozen=True, slots=True)
 class Correlated:
-    """A case and the instant from which its times count; ``contradiction`` names an empty intersection of clocks."""
+    """A case and the latest instant from which its times count; ``contradiction`` names what disagrees."""
 
     case: Case
     origin: Instant
@@ -93,29 +96,50 @@ def correlate(facts: DeliveryFacts, now: Instant) -> Correlated | None:
             return None
         first = now  # never requested and given up: nothing is counted from here but the age
     origin = first if facts.scheduled_time is None else first.at_wall(facts.scheduled_time)
+    late = latest_origin(step, facts.scheduled_time) or origin
     sighted, contradiction = None, ""
     if facts.sighting is not None:
-        latency, contradiction = _latency(facts, origin)
+        latency, contradiction = _latency(facts, first, origin, late)
         sighted = Sighted(latency, facts.sighting.checks_failed, facts.sighting.misplaced)
     coverage = facts.coverage
     # Coverage must begin before the request; a scheduled message could already be visible from the request on.
     since = None if coverage is None else coverage.since.since(first) + coverage.since.doubt(first)
-    watermark = None if coverage is None else coverage.watermark.since(origin) - coverage.watermark.doubt(origin)
+    watermark = None if coverage is None else coverage.watermark.since(late) - coverage.watermark.doubt(late)
     case = Case(
         within=facts.within,
         give_up=facts.give_up,
-        age=now.since(origin),
+        age=now.since(late),
         result=step.result,
         sighted=sighted,
         seen_elsewhere=facts.seen_elsewhere,
         since=since,
         watermark=watermark,
-        failed_read=None if facts.failed_read is None else facts.failed_read.since(origin),
+        failed_read=None if facts.failed_read is None else facts.failed_read.since(late),
         served=facts.served,
         arrive=facts.arrive,
         stopped_in_time=_stopped_in_time(facts.stop, origin),
     )
-    return Correlated(case, origin, contradiction)
+    return Correlated(case, late, contradiction)
+
+
+def latest_origin(step: StepFact, scheduled_time: float | None) -> Instant | None:
+    """The latest instant from which a delivery's times may count, None while its step was not requested.
+
+    After a crash the request left somewhere between the committed claim and the moment the death was noticed:
+    absence and lower bounds count from there, so that nothing is called late because we were.
+    """
+    first = step.requested_at or step.taken_at
+    if first is None:
+        return None
+    if scheduled_time is not None:
+        return first.at_wall(scheduled_time)
+    return step.ended_at if step.result is PublishResult.INTERRUPTED and step.ended_at is not None else first
+
+
+def after_horizon(step: StepFact, scheduled_time: float | None, give_up: float, lower: Instant | None) -> bool:
+    """Whether what was still absent at ``lower`` certainly became visible only after the horizon."""
+    late = latest_origin(step, scheduled_time)
+    return late is not None and lower is not None and lower.since(late) - lower.doubt(late) > give_up
 
 
 def _stopped_in_time(stop: StepFact | None, origin: Instant) -> bool | None:
@@ -123,42 +147,37 @@ def _stopped_in_time(stop: StepFact | None, origin: Instant) -> bool | None:
         return None
     if stop.result is not PublishResult.ACCEPTED or stop.ended_at is None:
         return False
-    return stop.ended_at.since(origin) < 0
+    return stop.ended_at.since(origin) + stop.ended_at.doubt(origin) < 0
 
 
-def _latency(facts: DeliveryFacts, origin: Instant) -> tuple[Interval, str]:
+def _latency(facts: DeliveryFacts, first: Instant, origin: Instant, late: Instant) -> tuple[Interval, str]:
     """Bounds on the latency since ``origin``, and the name of a clock that contradicts ours."""
     seen = facts.sighting
     assert seen is not None  # noqa: S101 - the caller has looked
-    floor = 0.0 if facts.scheduled_time is None else float("-inf")
+    floor = first.since(origin)  # nothing is visible before it was asked for
     upper = max(seen.upper.since(origin) + seen.upper.doubt(origin), floor)
-    # After a crash the request left somewhere between the committed claim and the moment the death was noticed.
-    late = _latest_origin(facts, origin)
     lower = floor if seen.lower is None else max(floor, seen.lower.since(late) - seen.lower.doubt(late))
-    if lower == float("-inf"):
-        first = facts.step.requested_at or facts.step.taken_at
-        lower = upper if first is None else min(upper, first.since(origin))
-    contradiction = ""
+    contradiction = "request" if seen.upper.since(origin) + seen.upper.doubt(origin) < floor else ""
     if lower > upper:
-        lower, contradiction = min(floor, upper), "coverage"
+        lower, contradiction = floor, "coverage"
     own = Interval(lower, upper, seen.how.value)
-    refined, clock = _refined(own, seen, facts.offsets, origin)
+    refined, clock = _refined(own, seen, facts.offsets, origin, late)
     return refined, clock or contradiction
 
 
-def _latest_origin(facts: DeliveryFacts, origin: Instant) -> Instant:
-    step = facts.step
-    if facts.scheduled_time is None and step.result is PublishResult.INTERRUPTED and step.ended_at is not None:
-        return step.ended_at
-    return origin
+def _refined(
+    own: Interval, seen: SightingFact, offsets: Mapping[str, Offset], origin: Instant, late: Instant
+) -> tuple[Interval, str]:
+    """The own-clock interval, narrowed by the provider's stamp where its clock is bounded by control messages.
 
-
-def _refined(own: Interval, seen: SightingFact, offsets: Mapping[str, Offset], origin: Instant) -> tuple[Interval, str]:
-    """The own-clock interval, narrowed by the provider's stamp where its clock is bounded by control messages."""
+    The request left between ``origin`` and ``late``.
+    """
     stamp = seen.stamp
     if stamp is None or (offset := offsets.get(stamp.source)) is None or offset.boot_id != origin.boot_id:
         return own, ""
     by_stamp = latency_from_stamp(stamp.at, stamp.resolution, origin.boottime, offset.bounds)
+    unsure = max(0.0, late.since(origin) + late.doubt(origin))
+    by_stamp = Interval(by_stamp.lower - unsure, by_stamp.upper, by_stamp.basis)
     both = own.intersection(by_stamp)
     return (own, stamp.source) if both is None else (both, "")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import structlog
 
@@ -15,6 +15,7 @@ from prober import stages
 from prober.clock import Clock, Instant, wait_for_any
 from prober.errors import LedgerError, TargetError, Unreadable
 from prober.ledger import observing, publishing
+from prober.ledger.owner import claim_ledger
 from prober.ledger.planning import PlannedProbe
 from prober.model import Message, Wake
 from prober.stages import Flow, Watch
@@ -124,6 +125,7 @@ class Loops:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
+        await self.flow.ledger.write(claim_ledger, self.flow.keyring.environment)
         await self._bury()
         self._start("publish", self._publish)
         self._start("bury", self._bury_others)
@@ -160,6 +162,12 @@ class Loops:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _start_once(self, name: str, act: Coroutine[Any, Any, None]) -> None:
+        """Something that is never repeated: it counts its own errors."""
+        task = asyncio.create_task(act, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _guarded(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
         """Run a loop for ever: what ends it is counted, and it starts again."""
         failures = 0
@@ -168,14 +176,30 @@ class Loops:
                 await loop()
                 return
             except LedgerError as error:
-                reason, words = type(error).__name__, str(error)
+                reason, words, unexpected = type(error).__name__, str(error), None
             except Exception as error:  # noqa: BLE001 - counted, logged and tried again
-                reason, words = type(error).__name__, repr(error)
+                reason, words, unexpected = type(error).__name__, repr(error), error
             self.internal_errors[name.split(maxsplit=1)[0], reason] += 1
-            log.error("A loop ended and starts again.", action="loop_restart", loop=name, reason=reason, error=words)
-            await self._on_change()
+            log.error("A loop ended and starts again.", action="loop_restart", loop=name, reason=reason, error=words,
+                      exc_info=unexpected)  # fmt: skip
+            await self._tell_change()
             failures += 1
             await self.flow.clock.sleep(min(FIRST_RETRY * 2.0 ** min(failures - 1, 8), MAX_RETRY))
+
+    async def _tell_settled(self, settled: Sequence[tuple[int, str]]) -> None:
+        try:
+            await self._on_settled(settled)
+        except Exception as error:
+            self.internal_errors["telling", type(error).__name__] += 1
+            log.exception("Whoever is told of verdicts failed.", action="telling_failed")
+
+    async def _tell_change(self) -> None:
+        """Tell that something is worth showing; that the telling fails ends no loop and repeats no step."""
+        try:
+            await self._on_change()
+        except Exception as error:
+            self.internal_errors["telling", type(error).__name__] += 1
+            log.exception("Whoever is told of changes failed.", action="telling_failed")
 
     async def _bury_others(self) -> None:
         """A process beside this one may end at any time, and nobody may be started in its place."""
@@ -195,7 +219,7 @@ class Loops:
             self._steps.clear()
             claimed = await stages.claim(self.flow)
             for step in claimed.steps:
-                self._start(f"take {step.step.probe}", lambda step=step: self._take(step))  # type: ignore[misc]
+                self._start_once(f"take {step.step.probe}", self._take(step))
             if claimed.late:
                 self._facts.set()
             if not claimed.steps:
@@ -212,16 +236,16 @@ class Loops:
         self._steps.set()
         for event in self._bounds.values():
             event.set()
-        await self._on_change()
+        await self._tell_change()
 
     async def _settle(self) -> None:
         while True:
             self._facts.clear()
             done = await stages.settle(self.flow)
             if done.settled:
-                await self._on_settled(done.settled)
+                await self._tell_settled(done.settled)
                 for probe in done.concluded:
-                    self._start(f"claims {probe}", lambda probe=probe: self._ask_claims(probe))  # type: ignore[misc]
+                    self._start_once(f"claims {probe}", self._ask_claims(probe))
                 for event in self._bounds.values():
                     event.set()
             if not done.more:
@@ -239,7 +263,7 @@ class Loops:
             self.worst_lag = max(self.worst_lag, self.lag)
             if self.lag > HELD_UP:
                 log.warning("The prober itself was held up.", action="held_up", seconds=round(self.lag, 3))
-                await self._on_change()
+                await self._tell_change()
 
     async def _ask_claims(self, probe: str) -> None:
         """What the target itself says is a waypoint; that it says nothing is no event."""
@@ -247,6 +271,9 @@ class Loops:
             await stages.ask_claims(self.flow, probe)
         except TargetError as error:
             log.info("The target says nothing about a publication.", action="no_claims", probe=probe, why=error.title)
+        except Exception as error:
+            self.internal_errors["claims", type(error).__name__] += 1
+            log.exception("What the target claims could not be put on record.", action="own_fault", probe=probe)
 
     async def _until(self, event: asyncio.Event, due: Instant | None) -> None:
         left = OTHERS if due is None else min(OTHERS, due.since(self.flow.clock.now()))
@@ -255,16 +282,18 @@ class Loops:
     async def _observe(self, watch: Watch) -> None:
         sight, clock = self.sights[watch.observer.name], self.flow.clock
         while True:
-            await clock.sleep(sight.pause_before_read(clock.now()))
+            await self._pause(watch, sight.pause_before_read(clock.now()))
             begun = clock.now()
             try:
                 unseen = await stages.observe(self.flow, watch)
             except Unreadable as error:
+                if error.reason == stages.OWN_FAULT:
+                    self.internal_errors["observe", error.detail] += 1
+                    log.error("A read ended in an error of our own.", action="own_fault", loop=watch.observer.name,
+                              reason=error.detail, exc_info=error.__cause__)  # fmt: skip
                 before, pause = sight.blind, sight.failed(error)
                 await self._looked_at(watch, before, sight.blind)
-                # Pushes may flow all the same: what they show is kept while nothing can be proven absent.
-                await self._record_pushes(watch, (await watch.observer.wait(clock.now())).pushed)
-                await clock.sleep(pause)
+                await self._pause(watch, pause)
                 continue
             except observing.CursorMoved:
                 continue
@@ -272,6 +301,17 @@ class Loops:
             sight.took(begun, clock.now(), "; ".join(f"{name}: {why}" for name, why in unseen.items()))
             await self._looked_at(watch, before, sight.blind)
             await self._watch_pushes(watch, sight)
+
+    async def _pause(self, watch: Watch, seconds: float) -> None:
+        """Wait before the next read. Pushes may flow all the same, and prove presence, if never absence."""
+        clock = self.flow.clock
+        end = clock.now().plus(seconds)
+        while end.since(clock.now()) > 0:
+            wake = await watch.observer.wait(end)
+            await self._record_pushes(watch, wake.pushed)
+            if not wake.pushed:
+                # Perhaps it asks for the very read that has to wait.
+                await clock.sleep(min(FIRST_RETRY, end.since(clock.now())))
 
     async def _looked_at(self, watch: Watch, before: str, blind: str) -> None:
         """Let others know that a read has ended, and tell when sight was lost or regained."""
@@ -283,7 +323,7 @@ class Loops:
             log.warning("An observer is blind.", action="blind", observer=watch.observer.name, why=blind)
         else:
             log.info("An observer sees again.", action="sees", observer=watch.observer.name)
-        await self._on_change()
+        await self._tell_change()
 
     async def _record_pushes(self, watch: Watch, messages: Sequence[Message]) -> None:
         if messages and await stages.observe_pushed(self.flow, watch, messages):

@@ -47,7 +47,7 @@ _BARE_ID = re.compile(r"\s{0,8}<(?=.{1,200}>)([!-;=?A-~]{1,200}@[!-;=?A-~]{1,200
 _PLUS_TAG = re.compile(r"[^@+\s]{1,64}\+([!-?A-~]{1,200})@[^@\s]{1,250}")
 
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]+")
-_PERCENT = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
+_PERCENT = re.compile(r"(?:%[0-9A-Fa-f]{2})++")
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _TAG = re.compile(r"<[^<>]*>")
 _PERCENT_LAYERS = 3

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from prober import correlate
 from prober.clock import Clock, Instant
-from prober.errors import LedgerBusy, LedgerFull, OwnFault, TargetError, Unreadable
+from prober.errors import LedgerError, OwnFault, TargetError, Unreadable
 from prober.judge import judge
 from prober.ledger import observing, planning, publishing, settling
 from prober.ledger.ledger import Ledger
@@ -20,6 +20,12 @@ from prober.model import Batch, Channel, KeyKind, Message
 from prober.observers import Observer
 from prober.processes import alive
 from prober.targets import Target
+
+OWN_FAULT = "own_fault"
+"""The reason of a blindness that comes from an error of our own."""
+
+STALLED = 120.0
+"""Seconds after which a read that has not ended counts as failed: without an end it would never be blindness."""
 
 SEARCHED_IN_THE_LOOP = 200_000
 """Characters in which keys are looked for in the event loop itself: some 10 ms."""
@@ -93,41 +99,59 @@ async def ask_claims(flow: Flow, probe: str) -> None:
     Raises TargetError when it says nothing.
     """
     publication = await flow.ledger.read(publishing.publication_id_of, probe)
-    if publication:
-        await flow.ledger.write(publishing.record_claims, probe, await flow.target.claims(publication))
+    if publication and (claimed := await flow.target.claims(publication)):
+        await flow.ledger.write(publishing.record_claims, probe, claimed)
 
 
 async def _until_on_record(flow: Flow, act: object, *args: object) -> None:
-    """Write, again and again while the disk is full or the ledger locked: an answer comes only once."""
+    """Write, again and again while the ledger refuses it: an answer comes only once, even when we are to stop."""
     retrying = tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_exception_type((LedgerFull, LedgerBusy)),
+        retry=tenacity.retry_if_exception_type(LedgerError),
         wait=tenacity.wait_exponential(multiplier=0.1, max=5),
         sleep=flow.clock.sleep,
         reraise=True,
     )
     async for attempt in retrying:
         with attempt:
-            await flow.ledger.write(act, *args)  # type: ignore[arg-type]
+            await asyncio.shield(flow.ledger.write(act, *args))  # type: ignore[arg-type]
 
 
 async def observe(flow: Flow, watch: Watch) -> Mapping[str, str]:
     """Read one observer completely and put what it saw on record; returns which channels it could not see, and why.
 
-    Raises Unreadable (on record as blindness) and CursorMoved (another process reads the same account).
+    Raises Unreadable (on record as blindness; an error of our own is one too, with its cause), CursorMoved (another
+    process reads the same account) and LedgerError.
     """
-    name = watch.observer.name
-    cursor = await flow.ledger.read(observing.cursor_of, flow.location, name)
     begun = flow.clock.now()
     try:
-        batch = await watch.observer.read(cursor)
-    except Unreadable as error:
-        await flow.ledger.write(observing.record_unreadable, flow.location, name, error, begun)
+        return await _observe(flow, watch)
+    except LedgerError:
         raise
+    except Unreadable as error:
+        await _record_blind(flow, watch, error, begun)
+        raise
+    except Exception as error:
+        blind = Unreadable(OWN_FAULT, type(error).__name__)
+        await _record_blind(flow, watch, blind, begun)
+        raise blind from error
+
+
+async def _record_blind(flow: Flow, watch: Watch, error: Unreadable, begun: Instant) -> None:
+    name = watch.observer.name
+    await flow.ledger.write(observing.record_unreadable, flow.location, name, error, begun, flow.clock.now())
+
+
+async def _observe(flow: Flow, watch: Watch) -> Mapping[str, str]:
+    name = watch.observer.name
+    cursor = await flow.ledger.read(observing.cursor_of, flow.location, name)
+    batch = await _read(flow, watch, cursor)
     # What was pushed meanwhile may be the same messages, received earlier.
     pushed = (await watch.observer.wait(flow.clock.now())).pushed
+    shown = {(message.channel, message.id) for message in batch.messages}
+    noticed = await _notice(flow, watch, _merged(batch, pushed))
     observed = observing.Observed(
         observer=name,
-        noticed=await _notice(flow, watch, _merged(batch, pushed)),
+        noticed=tuple(replace(n, in_read=(n.message.channel, n.message.id) in shown) for n in noticed),
         channels=watch.channels,
         expected=cursor,
         cursor=batch.cursor,
@@ -137,6 +161,21 @@ async def observe(flow: Flow, watch: Watch) -> Mapping[str, str]:
     )
     await flow.ledger.write(observing.record, flow.location, observed, flow.clock.now())
     return {name: f"{blindness.reason}: {blindness.detail}" for name, blindness in batch.blind.items()}
+
+
+async def _read(flow: Flow, watch: Watch, cursor: str | None) -> Batch:
+    """One complete read that ends. Raises Unreadable."""
+    reading = asyncio.ensure_future(watch.observer.read(cursor))
+    ending = asyncio.ensure_future(flow.clock.sleep(STALLED))
+    try:
+        await asyncio.wait({reading, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if not reading.done():
+            raise Unreadable("timeout", f"a read has not ended for {STALLED:g} s")
+        return reading.result()
+    finally:
+        reading.cancel()
+        ending.cancel()
+        await asyncio.gather(reading, ending, return_exceptions=True)
 
 
 async def observe_pushed(flow: Flow, watch: Watch, messages: Sequence[Message]) -> int:
@@ -153,9 +192,10 @@ async def settle(flow: Flow) -> settling.Settled:
 
     def settle_due(conn: Connection) -> settling.Settled:
         # The instant is taken inside: behind a locked ledger it would precede the facts that are judged.
-        return settling.settle_due(conn, flow.location, flow.clock.now(), flow.served, decide)
+        now = flow.clock.now()
+        observing.expire_candidates(conn, flow.location, now)
+        return settling.settle_due(conn, flow.location, now, flow.served, decide)
 
-    await flow.ledger.write(observing.expire_candidates, flow.location, flow.clock.now())
     return await flow.ledger.write(settle_due)
 
 

@@ -273,6 +273,7 @@ def sandbox(
         str | None,
         typer.Option(metavar="FILE", help="Write the ready prober.yaml there instead of stdout.", show_default=False),
     ] = None,
+    aws: Annotated[bool, typer.Option("--aws", help="Add an inbox that SES puts into an S3 bucket.")] = False,
 ) -> None:
     """Run the embedded world alone, on loopback, until Ctrl-C.
 
@@ -280,4 +281,4 @@ def sandbox(
     """
     from prober.cli.sandbox import sandbox_command
 
-    sandbox_command(weather, dialect, write)
+    sandbox_command(weather, dialect, write, aws=aws)

@@ -19,7 +19,7 @@ BOT_AGENT = "DiscordBot (https://prober.example, 1)"
 """Discord answers no bot that does not name itself in this form."""
 
 
-def sandbox_command(weather: str | None, dialect: str, write: str | None) -> None:
+def sandbox_command(weather: str | None, dialect: str, write: str | None, *, aws: bool = False) -> None:
     """Run until Ctrl-C. Raises ConfigurationError, SandboxError."""
     one_of("--dialect", dialect, ("documented", "seen"))
     if weather is not None:
@@ -28,18 +28,18 @@ def sandbox_command(weather: str | None, dialect: str, write: str | None) -> Non
         raise ConfigurationError("there is a file of this name already", "remove it, or name another", write,
                                  field="--write")  # fmt: skip
     try:
-        asyncio.run(_run(weather, dialect, write))
+        asyncio.run(_run(weather, dialect, write, aws=aws))
     finally:
         if write is not None:
             Path(write).unlink(missing_ok=True)  # it names ports and secrets of a world that is gone
 
 
-async def _run(weather: str | None, dialect: str, write: str | None) -> None:
+async def _run(weather: str | None, dialect: str, write: str | None, *, aws: bool) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with start_sandbox(weather, dialect) as sandbox:
+    async with start_sandbox(weather, dialect, aws=aws) as sandbox:
         text = dump_configuration(sandbox.configuration)
         if write is None:
             sys.stdout.write(text)

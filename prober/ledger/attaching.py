@@ -3,39 +3,86 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy import Connection, Row, bindparam, case, delete, or_, select, text, update
 
-from prober import checks
+from prober import checks, correlate
 from prober.clock import Instant
-from prober.ledger.tables import candidates, deliveries, held, instant_of, keys, sightings, steps
+from prober.ledger.step_facts import step_facts
+from prober.ledger.tables import candidates, deliveries, held, keys, sightings
 from prober.ledger.totals import Rise, raise_totals
 from prober.model import Check, PublishResult, StrayReason
 
-FIRST, COPY, STRAY, CANDIDATE = "first", "copy", "stray", "candidate"
+FIRST, COPY, MOVED, STRAY, CANDIDATE = "first", "copy", "moved", "stray", "candidate"
 
 NO_DELIVERY = 0
 
 
+@dataclass(slots=True)
+class Entry:
+    """What one transaction puts on record at ``now``: what it raises, and the sightings that it has made itself."""
+
+    now: Instant
+    rise: Rise = field(default_factory=Rise)
+    made: set[int] = field(default_factory=set)
+
+
+_INSERT = sightings.insert()
+_WAITING = (
+    select(sightings)
+    .join(candidates, candidates.c.sighting_id == sightings.c.id)
+    .where(
+        candidates.c.value.in_(bindparam("told", expanding=True)),
+        sightings.c.location == bindparam("here"),
+        sightings.c.role == CANDIDATE,
+    )
+    .distinct()
+    .order_by(sightings.c.id)
+)
+_OWN = select(candidates.c.value).where(candidates.c.sighting_id == bindparam("sighting"))
+_SAME_MAIL = select(sightings.c.id, sightings.c.message_id).where(
+    sightings.c.location == bindparam("location"),
+    sightings.c.identity == bindparam("identity"),
+    sightings.c.fingerprint == bindparam("fingerprint"),
+    sightings.c.delivery_id == bindparam("delivery"),
+)
+# One channel's sighting may decide for its sisters: an unanswered publish then counts as accepted.
+_FIRST_SEEN = (
+    update(deliveries)
+    .where(
+        deliveries.c.probe_id == bindparam("probe"),
+        or_(text("deliveries.open = 1"), deliveries.c.id == bindparam("delivery")),
+    )
+    .values(
+        dirty=case((text("deliveries.open = 1"), 1), else_=deliveries.c.dirty),
+        sighting_id=case(
+            (deliveries.c.id == bindparam("delivery"), bindparam("sighting")), else_=deliveries.c.sighting_id
+        ),
+    )
+)
+_ONE_COPY_MORE = (
+    update(deliveries).where(deliveries.c.id == bindparam("delivery")).values(copies=deliveries.c.copies + 1)
+)
+
+
 def attach_learned(conn: Connection, location: str, values: tuple[str, ...], now: Instant) -> None:
     """Join the sightings that waited for these keys to the deliveries that the keys now name."""
-    query = (
-        select(sightings)
-        .join(candidates, candidates.c.sighting_id == sightings.c.id)
-        .where(candidates.c.value.in_(values), sightings.c.location == location, sightings.c.role == CANDIDATE)
-        .distinct()
-    )
-    for sighting in conn.execute(query).all():
-        deliveries_there = deliveries_of(conn, location, sighting.identity, values)
+    entry = Entry(now)
+    for sighting in conn.execute(_WAITING, {"told": values, "here": location}).all():
+        own = {value for value in conn.execute(_OWN, {"sighting": sighting.id}).scalars() if value in values}
+        deliveries_there = deliveries_of(conn, location, sighting.identity, tuple(sorted(own)))
+        if not deliveries_there:
+            continue  # told of another channel: it waits on, for its own key or its end
         texts = conn.execute(select(held.c.texts).where(held.c.sighting_id == sighting.id)).scalar_one_or_none()
         forget_candidate(conn, sighting.id)
-        if not deliveries_there:
-            continue
         conn.execute(delete(sightings).where(sightings.c.id == sighting.id))
         row = {column: value for column, value in sighting._mapping.items() if column != "id"}
         for delivery in deliveries_there:
-            attach(conn, delivery, row, json.loads(texts or "[]"), now)
+            attach(conn, delivery, row, json.loads(texts or "[]"), entry)
+    raise_totals(conn, location, now.wall, entry.rise)
 
 
 def forget_candidate(conn: Connection, sighting: int) -> None:
@@ -61,10 +108,10 @@ def deliveries_of(conn: Connection, location: str, identity: str, values: tuple[
 
 
 def attach(
-    conn: Connection, delivery: Row[Any], sighting: dict[str, Any], texts: list[str] | tuple[str, ...], now: Instant
+    conn: Connection, delivery: Row[Any], sighting: dict[str, Any], texts: list[str] | tuple[str, ...], entry: Entry
 ) -> None:
     """Put a sighting of this delivery on record: the first one, a copy, or a stray, and count it."""
-    role, stray = _role(conn, delivery, sighting)
+    role, stray = _role(conn, delivery, sighting, entry)
     failed: tuple[str, ...] = ()
     if role == FIRST:
         failed = checks.failed([Check(text) for text in json.loads(delivery.checks)], texts)
@@ -75,53 +122,61 @@ def attach(
         "stray": stray.value if stray else None,
         "checks_failed": json.dumps(failed),
     }
-    key = conn.execute(sightings.insert().values(values)).inserted_primary_key
-    rise = Rise()
+    key = put_sighting(conn, values, entry)
     if role == FIRST:
-        conn.execute(update(deliveries).where(deliveries.c.id == delivery.id).values(sighting_id=key[0] if key else 0))
-        # One channel's sighting may decide for its sisters: an unanswered publish then counts as accepted.
-        conn.execute(
-            update(deliveries).where(deliveries.c.probe_id == delivery.probe_id, deliveries.c.open == 1).values(dirty=1)
-        )
+        conn.execute(_FIRST_SEEN, {"probe": delivery.probe_id, "delivery": delivery.id, "sighting": key})
     elif role == COPY:
-        conn.execute(update(deliveries).where(deliveries.c.id == delivery.id).values(copies=deliveries.c.copies + 1))
+        conn.execute(_ONE_COPY_MORE, {"delivery": delivery.id})
         labels = {"scenario": delivery.scenario, "kind": delivery.kind, "channel": delivery.channel}
-        rise.count("copies_total", labels)
+        entry.rise.count("copies_total", labels)
     elif stray is not None:
-        rise.count("strays_total", {"channel": delivery.channel, "reason": stray.value})
-    raise_totals(conn, delivery.location, now.wall, rise)
+        entry.rise.count("strays_total", {"channel": delivery.channel, "reason": stray.value})
 
 
-def _role(conn: Connection, delivery: Row[Any], sighting: dict[str, Any]) -> tuple[str, StrayReason | None]:
-    step = conn.execute(
-        select(steps).where(steps.c.probe_id == delivery.probe_id, steps.c.number == delivery.step_number)
-    ).one()
-    if step.result == PublishResult.REFUSED.value:
+def put_sighting(conn: Connection, row: dict[str, Any], entry: Entry) -> int:
+    """Insert one sighting; returns its id."""
+    inserted = conn.execute(_INSERT, row).inserted_primary_key
+    key = int(inserted[0]) if inserted else 0
+    entry.made.add(key)
+    return key
+
+
+def _role(
+    conn: Connection, delivery: Row[Any], sighting: dict[str, Any], entry: Entry
+) -> tuple[str, StrayReason | None]:
+    if moved(conn, sighting, delivery.id, entry):
+        return MOVED, None
+    step = step_facts(conn, [delivery.probe_id])[delivery.probe_id, delivery.step_number]
+    if step.result is PublishResult.REFUSED:
         return STRAY, StrayReason.AFTER_REFUSAL
-    known = conn.execute(
-        select(sightings).where(sightings.c.delivery_id == delivery.id, sightings.c.role == FIRST)
-    ).first()
-    after = _after_horizon(delivery, step, sighting)
-    if known is None:
+    after = correlate.after_horizon(step, delivery.scheduled_time, delivery.give_up, _lower(sighting))
+    if delivery.sighting_id is None:
         return (STRAY, StrayReason.AFTER_HORIZON) if after or delivery.outcome is not None else (FIRST, None)
-    if _moved(known, sighting):
-        return "moved", None
     return (STRAY, StrayReason.REPLAYED) if after else (COPY, None)
 
 
-def _moved(known: Row[Any], sighting: dict[str, Any]) -> bool:
-    """The same mail in another folder, or under new numbers: no copy. Two numbers in one folder are copies."""
-    same = known.fingerprint == sighting["fingerprint"]
-    return bool(same and known.message_id.rpartition(".")[0] != sighting["message_id"].rpartition(".")[0])
+def moved(conn: Connection, sighting: dict[str, Any], delivery: int, entry: Entry) -> bool:
+    """Whether a mail on record lies in another folder now, or under new numbers: no copy.
+
+    Two numbers in one folder are copies, and so are two folders that one read shows at once.
+    """
+    if sighting["fingerprint"] == sighting["message_id"]:
+        return False  # not a mail: elsewhere nothing is moved
+    about = {name: sighting[name] for name in ("location", "identity", "fingerprint")} | {"delivery": delivery}
+    here = _folder(sighting["message_id"])
+    folders = Counter(
+        _folder(row.message_id)
+        for row in conn.execute(_SAME_MAIL, about)
+        if row.id not in entry.made or _folder(row.message_id) == here
+    )
+    return folders[here] < max(folders.values(), default=0)
 
 
-def _after_horizon(delivery: Row[Any], step: Row[Any], sighting: dict[str, Any]) -> bool:
-    """Whether it certainly became visible only after the horizon: the last read before lacked it even then."""
-    origin = instant_of(step, "requested") or instant_of(step, "taken")
+def _folder(message_id: str) -> str:
+    """Folder and UIDVALIDITY of a mail's id."""
+    return message_id.rpartition(".")[0]
+
+
+def _lower(sighting: dict[str, Any]) -> Instant | None:
     wall = sighting["lower_wall"]
-    if origin is None or wall is None:
-        return False
-    lower = Instant(wall, sighting["lower_boottime"], sighting["lower_boot_id"])
-    if delivery.scheduled_time is not None:
-        origin = origin.at_wall(delivery.scheduled_time)
-    return lower.since(origin) > float(delivery.give_up)
+    return None if wall is None else Instant(wall, sighting["lower_boottime"], sighting["lower_boot_id"])

@@ -6,8 +6,8 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 
-def insert(conn: Connection, table: Table) -> sqlite.Insert:
-    """An INSERT that knows ON CONFLICT, in the connection's dialect (both spell it alike)."""
-    if conn.dialect.name == "postgresql":
+def insert(place: Connection | str, table: Table) -> sqlite.Insert:
+    """An INSERT that knows ON CONFLICT, in the connection's (or named) dialect (both spell it alike)."""
+    if (place if isinstance(place, str) else place.dialect.name) == "postgresql":
         return postgresql.insert(table)  # type: ignore[return-value]
     return sqlite.insert(table)

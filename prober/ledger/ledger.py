@@ -8,13 +8,15 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
+from prober.errors import LedgerError
 from prober.ledger.opening import ledger_error, open_for_reading, open_for_writing
 
 P = ParamSpec("P")
@@ -49,6 +51,7 @@ class Ledger:
         self._write_engine: Engine | None = None
         self._read_engine: Engine | None = None
         self._read_connection: Connection | None = None
+        self._write_connection: Connection | None = None
 
     async def __aenter__(self) -> Self:
         """Open and migrate. Raises LedgerError."""
@@ -106,32 +109,46 @@ class Ledger:
             self._read_connection.close()
 
     def _write_for_ever(self) -> None:
-        assert self._write_engine is not None  # noqa: S101 - entered
-        with self._write_engine.connect() as conn:
-            going = True
-            while going:
-                jobs = [self._jobs.get()]
-                while len(jobs) < MAX_BATCH and not self._jobs.empty():
-                    jobs.append(self._jobs.get())
-                going = None not in jobs
-                # One that was cancelled before it began is not begun; one that has begun is finished.
-                batch = [job for job in jobs if job is not None and job.done.set_running_or_notify_cancel()]
-                if batch:
-                    self._write_batch(conn, batch)
+        going = True
+        while going:
+            jobs = [self._jobs.get()]
+            while len(jobs) < MAX_BATCH and not self._jobs.empty():
+                jobs.append(self._jobs.get())
+            going = None not in jobs
+            # One that was cancelled before it began is not begun; one that has begun is finished.
+            batch = [job for job in jobs if job is not None and job.done.set_running_or_notify_cancel()]
+            if batch:
+                self._write_batch(batch)
+        self._forget_connection()
 
-    def _write_batch(self, conn: Connection, batch: list[_Job]) -> None:
+    def _forget_connection(self) -> None:
+        conn, self._write_connection = self._write_connection, None
+        if conn is not None:
+            with suppress(SQLAlchemyError):
+                conn.close()
+
+    def _write_batch(self, batch: list[_Job]) -> None:
+        assert self._write_engine is not None  # noqa: S101 - entered
         names = tuple(job.name for job in batch)
         results: list[tuple[_Job, Any, BaseException | None]] = []
         try:
+            conn = self._write_connection = self._write_connection or self._write_engine.connect()
             with conn.begin():
                 for job in batch:
                     results.append((job, *self._attempt(conn, job)))
                 self._boundary("before", names)
-        except DBAPIError as exc:
+        except (DBAPIError, sqlite3.Error) as exc:
             error = ledger_error(_first(exc), self.place)
             error.__cause__ = exc
             for job in batch:
                 job.done.set_exception(error)
+            return
+        except Exception as exc:  # noqa: BLE001 - handed to whoever asked: were the thread to end, all would wait for ever
+            self._forget_connection()
+            for job in batch:
+                fault = LedgerError(f"ledger {self.place}: the prober's own error in a transaction: {exc!r}")
+                fault.__cause__ = exc
+                job.done.set_exception(fault)
             return
         self._boundary("after", names)
         for job, result, failure in results:
@@ -145,10 +162,12 @@ class Ledger:
         try:
             with conn.begin_nested():
                 return job.run(conn), None
-        except DBAPIError as exc:
-            if exc.connection_invalidated or "UNIQUE" not in str(exc.orig):
-                raise  # the whole transaction is in doubt
-            return None, exc
+        except (IntegrityError, DataError) as exc:
+            failure = ledger_error(exc, self.place)  # what this job alone wanted to write
+            failure.__cause__ = exc
+            return None, failure
+        except DBAPIError:
+            raise  # the whole transaction is in doubt
         except Exception as exc:  # noqa: BLE001 - handed to whoever asked
             return None, exc
 

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, exists, func, or_, select, text, update
 
 from prober import correlate
 from prober.clock import Instant
 from prober.errors import LedgerError, Unreadable
 from prober.interval import Interval, offset_from_exchange
-from prober.ledger.attaching import CANDIDATE, NO_DELIVERY, STRAY, attach, forget_candidate
+from prober.ledger.attaching import (
+    CANDIDATE,
+    MOVED,
+    NO_DELIVERY,
+    STRAY,
+    Entry,
+    attach,
+    forget_candidate,
+    moved,
+    put_sighting,
+)
+from prober.ledger.awaiting import wake_read, wake_unread
 from prober.ledger.dialect import insert
 from prober.ledger.publishing import add_waypoints
 from prober.ledger.tables import (
@@ -39,6 +51,9 @@ MAX_HELD_BYTES = 256 * 1024
 MAX_CANDIDATES = 1000
 """Sightings that may wait for a key at once."""
 
+MAX_ID = 300
+"""Characters of a message's id on record."""
+
 LEARNING_TIME = 600.0
 """Seconds for which a sighting waits for its key."""
 
@@ -49,10 +64,11 @@ class CursorMoved(LedgerError):
 
 @dataclass(frozen=True, slots=True)
 class Noticed:
-    """A message that carries keys, and the keys."""
+    """A message that carries keys, and the keys. ``in_read`` is False where the complete read did not show it."""
 
     message: Message
     found: tuple[Found, ...]
+    in_read: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,23 +95,25 @@ def record(conn: Connection, location: str, observed: Observed, now: Instant) ->
     """Put what was seen on record; returns how many sightings were new. Raises CursorMoved."""
     if observed.cursor is not None:
         _move_cursor(conn, location, observed, now)
-    before = _coverage(conn, location)
     readings = observed.readings or {}
+    named = {*readings, *(noticed.message.channel for noticed in observed.noticed)}
+    before = _coverage(conn, location, [observed.channels[name].identity for name in sorted(named)])
+    entry = Entry(now)
     new = 0
     for noticed in observed.noticed:
         channel = observed.channels[noticed.message.channel]
-        reading = readings.get(channel.name)
-        covered = before.get(channel.identity)
-        continues = reading is None or reading.continues
-        lower = instant_of(covered, "watermark") if covered is not None and continues else None
-        new += _record_message(conn, location, channel, noticed, lower=lower, now=now)
+        lower = _lower(noticed, readings.get(channel.name), before.get(channel.identity))
+        new += _record_message(conn, location, channel, noticed, lower=lower, entry=entry)
+    raise_totals(conn, location, now.wall, entry.rise)
     for name, reading in readings.items():
         channel = observed.channels[name]
         _extend(conn, location, channel, before.get(channel.identity), reading)
+        wake_read(conn, location, channel.identity, reading.started)
     for control in observed.controls:
         _bound_clock(conn, location, control)
     for name, blindness in observed.blind.items():
         _record_blind(conn, location, observed.channels[name], blindness)
+        wake_unread(conn, location, now, identity=observed.channels[name].identity)
     return new
 
 
@@ -109,7 +127,9 @@ def _record_blind(conn: Connection, location: str, channel: Channel, blindness: 
     conn.execute(statement.on_conflict_do_update(index_elements=["location", "identity"], set_=values))
 
 
-def record_unreadable(conn: Connection, location: str, observer: str, error: Unreadable, begun: Instant) -> None:
+def record_unreadable(
+    conn: Connection, location: str, observer: str, error: Unreadable, begun: Instant, now: Instant | None = None
+) -> None:
     """The observer is blind: since when, why, and when the latest failed read began."""
     values = {"blind_reason": error.reason, "blind_detail": error.detail[:500], **instant_values("failed_read", begun)}
     statement = insert(conn, observers).values(
@@ -122,29 +142,15 @@ def record_unreadable(conn: Connection, location: str, observer: str, error: Unr
                 index_elements=["location", "name"], set_={**values, **instant_values("blind_since", begun)}
             )
         )
-    # A failed read may end the grace of a blind channel: let those that wait for it be judged.
-    conn.execute(
-        update(deliveries)
-        .where(deliveries.c.location == location, deliveries.c.observer == observer, deliveries.c.open == 1,
-               deliveries.c.due_wall <= begun.wall)
-        .values(dirty=1)
-    )  # fmt: skip
+    wake_unread(conn, location, now or begun, observer=observer)
 
 
 def expire_candidates(conn: Connection, location: str, now: Instant) -> int:
     """Count as unmatched the sightings whose key nobody can learn any more."""
-    query = (
-        select(sightings.c.id, sightings.c.channel)
-        .join(held, held.c.sighting_id == sightings.c.id)
-        .where(
-            sightings.c.location == location,
-            or_(
-                and_(held.c.until_boot_id == now.boot_id, held.c.until_boottime <= now.boottime),
-                and_(held.c.until_boot_id != now.boot_id, held.c.until_wall <= now.wall),
-            ),
-        )
-    )
-    rows = conn.execute(query).all()
+    about = {"boot": now.boot_id, "boottime": now.boottime, "wall": now.wall}
+    rows = [row for row in conn.execute(_EXPIRED, about) if row.location == location]
+    if not rows:
+        return 0
     rise = Rise()
     for row in rows:
         forget_candidate(conn, row.id)
@@ -168,9 +174,20 @@ def _move_cursor(conn: Connection, location: str, observed: Observed, now: Insta
         raise CursorMoved(f"observer {observed.observer}: another process reads the same account")
 
 
-def _coverage(conn: Connection, location: str) -> dict[str, Row[Any]]:
-    rows = conn.execute(select(coverage).where(coverage.c.location == location)).all()
+def _coverage(conn: Connection, location: str, identities: Sequence[str]) -> dict[str, Row[Any]]:
+    rows = conn.execute(_COVERAGE, {"location": location, "identities": identities}).all()
     return {row.identity: row for row in rows}
+
+
+def _lower(noticed: Noticed, reading: Reading | None, covered: Row[Any] | None) -> Instant | None:
+    """When the last complete read that lacked the message began."""
+    if reading is None:
+        return None if covered is None else instant_of(covered, "watermark")
+    if not reading.continues:
+        return None
+    if not noticed.in_read and noticed.message.seen.since(reading.started) >= 0:
+        return reading.started  # pushed during this very read, which did not show it
+    return None if covered is None else instant_of(covered, "watermark")
 
 
 def _extend(conn: Connection, location: str, channel: Channel, old: Row[Any] | None, reading: Reading) -> None:
@@ -207,10 +224,11 @@ def _bound_clock(conn: Connection, location: str, control: Control) -> None:
 
 
 def _record_message(
-    conn: Connection, location: str, channel: Channel, noticed: Noticed, *, lower: Instant | None, now: Instant
+    conn: Connection, location: str, channel: Channel, noticed: Noticed, *, lower: Instant | None, entry: Entry
 ) -> int:
     message = noticed.message
-    if _seen_before(conn, location, channel, message):
+    row = _sighting_row(location, channel, message, lower)
+    if _seen_before(conn, row, message):
         return 0
     values = tuple(dict.fromkeys(key.value for key in noticed.found))
     known, rows = _known_keys(conn, location, channel, values)
@@ -218,41 +236,106 @@ def _record_message(
         noticed.found,
         known,
         sender_allowed=correlate.sender_allowed(message.sender, channel.senders),
-        now_wall=now.wall,
+        now_wall=entry.now.wall,
     )
-    row = _sighting_row(location, channel, message, lower)
-    rise = Rise()
-    rise.count("sightings_total", {"channel": channel.name, "how": message.how.value})
+    entry.rise.count("sightings_total", {"channel": channel.name, "how": message.how.value})
     for delivery in attribution.deliveries:
-        attach(conn, rows[delivery], row, message.texts, now)
+        attach(conn, rows[delivery], row, message.texts, entry)
         add_waypoints(conn, rows[delivery].probe_id, delivery, message.waypoints)
-    if attribution.candidates and _may_learn(conn, channel):
-        _keep_candidate(conn, row, attribution.candidates, message, now)
-    elif not attribution.deliveries:
-        stray = attribution.stray or StrayReason.UNMATCHED
-        conn.execute(sightings.insert().values({**row, "role": STRAY, "stray": stray.value}))
-        rise.count("strays_total", {"channel": channel.name, "reason": stray.value})
-    raise_totals(conn, location, now.wall, rise)
+    if attribution.deliveries:
+        return 1
+    if moved(conn, row, NO_DELIVERY, entry):
+        put_sighting(conn, {**row, "role": MOVED}, entry)
+    elif attribution.candidates and _may_learn(conn, location, channel):
+        _keep_candidate(conn, row, attribution.candidates, message, entry)
+    else:
+        _put_stray(conn, channel, row, attribution.stray or StrayReason.UNMATCHED, entry)
     return 1
 
 
-def _seen_before(conn: Connection, location: str, channel: Channel, message: Message) -> bool:
-    """Whether the message is on record; if so, an earlier receipt sharpens what is not judged yet."""
-    same = and_(
-        sightings.c.location == location,
-        sightings.c.identity == channel.identity,
-        sightings.c.message_id == message.id,
+def _put_stray(conn: Connection, channel: Channel, row: dict[str, Any], stray: StrayReason, entry: Entry) -> None:
+    put_sighting(conn, {**row, "role": STRAY, "stray": stray.value}, entry)
+    entry.rise.count("strays_total", {"channel": channel.name, "reason": stray.value})
+
+
+_COVERAGE = select(coverage).where(
+    coverage.c.location == bindparam("location"), coverage.c.identity.in_(bindparam("identities", expanding=True))
+)
+_SAME_MESSAGE = select(
+    sightings.c.id,
+    sightings.c.upper_wall,
+    sightings.c.upper_boottime,
+    sightings.c.upper_boot_id,
+    sightings.c.delivery_id,
+).where(
+    sightings.c.location == bindparam("location"),
+    sightings.c.identity == bindparam("identity"),
+    sightings.c.message_id == bindparam("message_id"),
+)
+_SHARPEN = (
+    update(sightings)
+    .where(
+        sightings.c.id == bindparam("sighting"),
+        # What a settled verdict rests on stays as it was.
+        ~exists().where(deliveries.c.id == sightings.c.delivery_id, deliveries.c.latency_upper.is_not(None)),
     )
-    rows = conn.execute(select(sightings).where(same)).all()
-    for row in rows:
-        upper = instant_of(row, "upper")
-        if upper is not None and message.seen.since(upper) < 0:
-            conn.execute(
-                update(sightings)
-                .where(sightings.c.id == row.id)
-                .values(how=message.how.value, **instant_values("upper", message.seen))
+    .values(
+        how=bindparam("seen_how"),
+        upper_wall=bindparam("wall"),
+        upper_boottime=bindparam("boottime"),
+        upper_boot_id=bindparam("boot"),
+    )
+)
+_KNOWN = (
+    select(deliveries, keys.c.value.label("key_value"), keys.c.probe_id.label("key_probe"),
+           keys.c.channel.label("key_channel"))
+    .select_from(keys)
+    .outerjoin(
+        deliveries,
+        and_(
+            deliveries.c.probe_id == keys.c.probe_id,
+            deliveries.c.identity == bindparam("identity"),
+            deliveries.c.location == bindparam("location"),
+        ),
+    )
+    .where(keys.c.value.in_(bindparam("values", expanding=True)))
+)  # fmt: skip
+# By the ids that are held, which are few; a join would begin with all sightings of the location.
+_EXPIRED = select(sightings.c.id, sightings.c.channel, sightings.c.location).where(
+    sightings.c.id.in_(
+        select(held.c.sighting_id).where(
+            or_(
+                and_(held.c.until_boot_id == bindparam("boot"), held.c.until_boottime <= bindparam("boottime")),
+                and_(held.c.until_boot_id != bindparam("boot"), held.c.until_wall <= bindparam("wall")),
             )
-    return bool(rows)
+        )
+    )
+)
+_STILL_LEARNING = (
+    select(steps.c.number)
+    .join(deliveries, deliveries.c.probe_id == steps.c.probe_id)
+    .where(
+        text("deliveries.open = 1"),
+        deliveries.c.location == bindparam("location"),
+        deliveries.c.identity == bindparam("identity"),
+        steps.c.state.in_([StepState.PLANNED.value, StepState.TAKEN.value]),
+    )
+    .limit(1)
+)
+_WAITING = select(func.count()).select_from(held)
+
+
+def _seen_before(conn: Connection, row: Mapping[str, Any], message: Message) -> bool:
+    """Whether the message is on record; if so, an earlier receipt sharpens what is not judged yet."""
+    about = {name: row[name] for name in ("location", "identity", "message_id")}
+    known = conn.execute(_SAME_MESSAGE, about).all()
+    for sighting in known:
+        upper = instant_of(sighting, "upper")
+        if upper is not None and message.seen.since(upper) < 0:
+            seen = message.seen
+            conn.execute(_SHARPEN, {"sighting": sighting.id, "seen_how": message.how.value, "wall": seen.wall,
+                                    "boottime": seen.boottime, "boot": seen.boot_id})  # fmt: skip
+    return bool(known)
 
 
 def _known_keys(
@@ -261,54 +344,54 @@ def _known_keys(
     """Whose keys these are, and the deliveries that they have on this channel."""
     if not values:
         return [], {}
-    found = conn.execute(select(keys).where(keys.c.value.in_(values))).all()
-    probes = {row.probe_id for row in found}
-    query = select(deliveries).where(
-        deliveries.c.probe_id.in_(probes), deliveries.c.identity == channel.identity, deliveries.c.location == location
-    )
-    here = {row.probe_id: row for row in conn.execute(query).all()} if probes else {}
+    about = {"values": values, "identity": channel.identity, "location": location}
+    found = conn.execute(_KNOWN, about).all()
     known = []
     for row in found:
-        delivery = here.get(row.probe_id)
-        bound = row.channel in {"", delivery.channel} if delivery is not None else False
-        known.append(correlate.KnownKey(row.value, row.probe_id, delivery.id if delivery and bound else None))
-    return known, {row.id: row for row in here.values()}
+        bound = row.id is not None and row.key_channel in {"", row.channel}
+        known.append(correlate.KnownKey(row.key_value, row.key_probe, row.id if bound else None))
+    return known, {row.id: row for row in found if row.id is not None}
 
 
-def _may_learn(conn: Connection, channel: Channel) -> bool:
+def _may_learn(conn: Connection, location: str, channel: Channel) -> bool:
     """Whether some publication that covers this channel is not answered yet, and there is room to wait for it."""
-    query = (
-        select(steps.c.number)
-        .join(deliveries, deliveries.c.probe_id == steps.c.probe_id)
-        .where(
-            deliveries.c.open == 1,
-            deliveries.c.identity == channel.identity,
-            steps.c.state.in_([StepState.PLANNED.value, StepState.TAKEN.value]),
-        )
-        .limit(1)
-    )
-    waiting = len(conn.execute(select(held.c.sighting_id).limit(MAX_CANDIDATES)).all())
-    return waiting < MAX_CANDIDATES and conn.execute(query).first() is not None
+    about = {"location": location, "identity": channel.identity}
+    if conn.execute(_STILL_LEARNING, about).first() is None:
+        return False
+    return int(conn.execute(_WAITING).scalar_one()) < MAX_CANDIDATES
 
 
 def _keep_candidate(
-    conn: Connection, row: dict[str, Any], ids: tuple[str, ...], message: Message, now: Instant
+    conn: Connection, row: dict[str, Any], ids: tuple[str, ...], message: Message, entry: Entry
 ) -> None:
-    key = conn.execute(sightings.insert().values({**row, "role": CANDIDATE})).inserted_primary_key
-    sighting = key[0] if key else 0
+    sighting = put_sighting(conn, {**row, "role": CANDIDATE}, entry)
     conn.execute(
         insert(conn, candidates).on_conflict_do_nothing(), [{"value": i, "sighting_id": sighting} for i in ids]
     )
-    texts, room = [], MAX_HELD_BYTES
-    for text in message.texts:
-        texts.append(text[:room])
-        room -= len(texts[-1])
+    conn.execute(
+        held.insert().values(sighting_id=sighting, texts=json.dumps(_bounded(message.texts), ensure_ascii=False),
+                             **instant_values("until", entry.now.plus(LEARNING_TIME)))
+    )  # fmt: skip
+
+
+def _bounded(texts: Sequence[str]) -> list[str]:
+    """As much of the texts as may be held, counted in bytes."""
+    bounded, room = [], MAX_HELD_BYTES
+    for text_ in texts:
+        part = text_.encode("utf-8", "replace")[:room]
+        bounded.append(part.decode("utf-8", "ignore"))
+        room -= len(part)
         if room <= 0:
             break
-    conn.execute(
-        held.insert().values(sighting_id=sighting, texts=json.dumps(texts),
-                             **instant_values("until", now.plus(LEARNING_TIME)))
-    )  # fmt: skip
+    return bounded
+
+
+def _short(message_id: str) -> str:
+    """The id, where it is too long for its column with a digest in the place of its middle."""
+    if len(message_id) <= MAX_ID:
+        return message_id
+    folder, _, number = message_id.rpartition(".")
+    return f"{folder[:200]}#{hashlib.sha256(folder.encode('utf-8', 'replace')).hexdigest()[:32]}.{number[-60:]}"
 
 
 def _sighting_row(location: str, channel: Channel, message: Message, lower: Instant | None) -> dict[str, Any]:
@@ -317,8 +400,8 @@ def _sighting_row(location: str, channel: Channel, message: Message, lower: Inst
         "location": location,
         "identity": channel.identity,
         "channel": channel.name,
-        "message_id": message.id[:300],
-        "fingerprint": message.fingerprint[:300],
+        "message_id": _short(message.id),
+        "fingerprint": _short(message.fingerprint),
         "delivery_id": NO_DELIVERY,
         "how": message.how.value,
         "stray": None,
@@ -343,7 +426,7 @@ class Awaited:
 
 def awaited(conn: Connection, location: str, observer: str, after: Instant | None, now: Instant) -> Awaited:
     """What is still to be seen through this observer; ``after`` is when its last complete read began."""
-    here = and_(deliveries.c.location == location, deliveries.c.observer == observer, deliveries.c.open == 1)
+    here = and_(deliveries.c.location == location, deliveries.c.observer == observer, text("deliveries.open = 1"))
     some = conn.execute(select(deliveries.c.id).where(here).limit(1)).first() is not None
     query = select(deliveries.c.due_wall, deliveries.c.due_boottime, deliveries.c.due_boot_id).where(
         here, deliveries.c.due_boot_id == now.boot_id

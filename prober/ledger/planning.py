@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table
+from sqlalchemy.dialects.sqlite import Insert
 
 from prober.clock import Instant
 from prober.ledger.dialect import insert
@@ -57,9 +59,33 @@ class PlannedProbe:
     keys: tuple[Key, ...]
 
 
+_INSERT_STEPS, _INSERT_DELIVERIES = steps.insert(), deliveries.insert()
+
+
+@cache
+def _insert_new(dialect: str, table: Table) -> Insert:
+    return insert(dialect, table).on_conflict_do_nothing()
+
+
 def plan_probes(conn: Connection, plans: Sequence[PlannedProbe]) -> tuple[str, ...]:
     """Put the probes on record; one that is already there stays as it is. Returns the ids that are new."""
-    return tuple(plan.id for plan in plans if _plan(conn, plan))
+    new = tuple(plan.id for plan in plans if _plan(conn, plan))
+    for location in sorted({plan.location for plan in plans}):
+        rise = Rise()
+        planned = [plan for plan in plans if plan.location == location and plan.id in new]
+        for plan in planned:
+            _count(plan, rise)
+        if planned:
+            raise_totals(conn, location, planned[0].planned.wall, rise)
+    return new
+
+
+def _count(plan: PlannedProbe, rise: Rise) -> None:
+    rise.count("slots_total", {"scenario": plan.scenario, "state": SlotState.PLANNED.value})
+    kind = plan.publication.kind.value
+    for delivery in plan.deliveries:
+        labels = {"scenario": plan.scenario, "kind": kind, "channel": delivery.channel.name}
+        rise.count("deliveries_expected_total", labels)
 
 
 def _plan(conn: Connection, plan: PlannedProbe) -> bool:
@@ -76,20 +102,14 @@ def _plan(conn: Connection, plan: PlannedProbe) -> bool:
         "publication": json.dumps(asdict(publication)),
         **instant_values("planned", plan.planned),
     }
-    if conn.execute(insert(conn, probes).values(row).on_conflict_do_nothing()).rowcount == 0:
+    if conn.execute(_insert_new(conn.dialect.name, probes), row).rowcount == 0:
         return False
-    conn.execute(steps.insert(), [_step(plan, step) for step in plan.steps])
-    conn.execute(deliveries.insert(), [_delivery(plan, delivery) for delivery in plan.deliveries])
+    conn.execute(_INSERT_STEPS, [_step(plan, step) for step in plan.steps])
+    conn.execute(_INSERT_DELIVERIES, [_delivery(plan, delivery) for delivery in plan.deliveries])
     conn.execute(
-        insert(conn, keys).on_conflict_do_nothing(),
+        _insert_new(conn.dialect.name, keys),
         [{"value": k.value, "probe_id": plan.id, "kind": k.kind.value, "channel": k.channel} for k in plan.keys],
     )
-    rise = Rise()
-    rise.count("slots_total", {"scenario": plan.scenario, "state": SlotState.PLANNED.value})
-    for delivery in plan.deliveries:
-        labels = {"scenario": plan.scenario, "kind": publication.kind.value, "channel": delivery.channel.name}
-        rise.count("deliveries_expected_total", labels)
-    raise_totals(conn, plan.location, plan.planned.wall, rise)
     return True
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, func, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, case, delete, func, or_, select, text, update
 
 from prober.clock import Instant
 from prober.errors import TargetError
@@ -28,6 +28,68 @@ from prober.model import (
 )
 
 _PLANNED, _TAKEN = StepState.PLANNED.value, StepState.TAKEN.value
+
+
+_WITH_PROBE = select(steps, probes.c.scenario, probes.c.kind, probes.c.publication).join(
+    probes, probes.c.id == steps.c.probe_id
+)
+_ONE_STEP = _WITH_PROBE.where(steps.c.probe_id == bindparam("probe"), steps.c.number == bindparam("step"))
+# The partial index serves only what spells its condition out: a bound parameter would walk through all of history.
+_UNFINISHED = _WITH_PROBE.where(steps.c.location == bindparam("here"), text("steps.state IN ('planned', 'taken')"))
+_TAKEN_STEPS = _UNFINISHED.where(steps.c.state == _TAKEN)
+_BEFORE = steps.alias("before")
+_READY = _UNFINISHED.outerjoin(
+    _BEFORE, and_(_BEFORE.c.probe_id == steps.c.probe_id, _BEFORE.c.number == steps.c.after_step)
+).where(
+    steps.c.state == _PLANNED,
+    or_(steps.c.after_step.is_(None), _BEFORE.c.result == PublishResult.ACCEPTED.value),
+)
+_SAID_NOTHING = {"result": None, "status": None, "title": "", "detail": "", "correlation_id": ""}
+_CLOSE = (
+    update(steps)
+    .where(steps.c.probe_id == bindparam("probe"), steps.c.number == bindparam("step"), steps.c.state == _TAKEN)
+    .values(
+        state=StepState.ANSWERED.value,
+        **{
+            name: bindparam(f"new_{name}")
+            for name in (*_SAID_NOTHING, *instant_values("requested", None), *instant_values("ended", None))
+        },
+    )
+)
+_NAME_PUBLICATION = (
+    update(steps)
+    .where(steps.c.probe_id == bindparam("probe"), steps.c.publication_id == "")
+    .values(publication_id=bindparam("told"))
+)
+_TAKE = (
+    update(steps)
+    .where(steps.c.probe_id == bindparam("probe"), steps.c.number == bindparam("step"), steps.c.state == _PLANNED)
+    .values(
+        state=_TAKEN,
+        taken_by=bindparam("by"),
+        taken_wall=bindparam("wall"),
+        taken_boottime=bindparam("boottime"),
+        taken_boot_id=bindparam("boot"),
+    )
+)
+_HANGS_ON = deliveries.c.step_number.in_(
+    select(steps.c.number).where(
+        steps.c.probe_id == bindparam("probe"),
+        or_(steps.c.number == bindparam("step"), steps.c.after_step == bindparam("step")),
+    )
+)
+_DUE_IN = func.coalesce(deliveries.c.scheduled_time - bindparam("wall"), 0.0) + deliveries.c.within
+# A step's end moves the deadlines of the deliveries that hang on it, or on one that waits for it; no others.
+_WAKE = (
+    update(deliveries)
+    .where(deliveries.c.probe_id == bindparam("probe"), text("deliveries.open = 1"))
+    .values(
+        dirty=1,
+        due_wall=case((_HANGS_ON, bindparam("wall") + _DUE_IN), else_=deliveries.c.due_wall),
+        due_boottime=case((_HANGS_ON, bindparam("boottime") + _DUE_IN), else_=deliveries.c.due_boottime),
+        due_boot_id=case((_HANGS_ON, bindparam("boot")), else_=deliveries.c.due_boot_id),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +115,30 @@ def claim_steps(conn: Connection, location: str, now: Instant, taken_by: str, li
     due = [row for row in ready if now.since(_instant(row, "due")) >= 0]
     rise = Rise()
     late = [row for row in due if row.after_step is None and now.since(_instant(row, "due")) > row.late_after]
+    too_late = {(row.probe_id, row.number) for row in late}
     for row in late:
         _end(conn, row, now, PublishResult.OWN_FAULT, title="not requested in time: the prober was down or held up")
         rise.count("slots_total", {"scenario": row.scenario, "state": SlotState.LATE.value})
         rise.count("publish_requests_total", _labels(row, PublishResult.OWN_FAULT))
-    taken = [row for row in due if row not in late][:limit]
+    chosen = [row for row in due if (row.probe_id, row.number) not in too_late][:limit]
+    # Replicas may choose the same step: it is taken by the one whose update finds it planned.
+    taken = [row for row in chosen if _take(conn, row, now, taken_by)]
     for row in taken:
-        conn.execute(
-            update(steps)
-            .where(steps.c.probe_id == row.probe_id, steps.c.number == row.number, steps.c.state == _PLANNED)
-            .values(state=_TAKEN, taken_by=taken_by, **instant_values("taken", now))
-        )
         if row.after_step is None:
             rise.count("slots_total", {"scenario": row.scenario, "state": SlotState.STARTED.value})
             delay = max(0.0, now.since(_instant(row, "due")))
             rise.observe("start_delay_seconds", {"scenario": row.scenario}, delay, START_DELAY_BOUNDS)
     raise_totals(conn, location, now.wall, rise)
-    waiting = [_instant(row, "due") for row in ready if row not in late and row not in taken]
+    gone = too_late | {(row.probe_id, row.number) for row in chosen}
+    waiting = [_instant(row, "due") for row in ready if (row.probe_id, row.number) not in gone]
     next_due = max(waiting, key=now.since, default=None)
     return Claimed(tuple(_claimed(row) for row in taken), len(late), next_due)
+
+
+def _take(conn: Connection, row: Row[Any], now: Instant, taken_by: str) -> bool:
+    about = {"probe": row.probe_id, "step": row.number, "by": taken_by, "wall": now.wall, "boottime": now.boottime,
+             "boot": now.boot_id}  # fmt: skip
+    return conn.execute(_TAKE, about).rowcount > 0
 
 
 def record_answer(conn: Connection, step: Step, answer: Answer) -> None:
@@ -87,11 +154,7 @@ def record_answer(conn: Connection, step: Step, answer: Answer) -> None:
         correlation_id=answer.correlation_id[:200],
     )
     if answer.publication_id:
-        conn.execute(
-            update(steps)
-            .where(steps.c.probe_id == step.probe, steps.c.publication_id == "")
-            .values(publication_id=answer.publication_id)
-        )
+        conn.execute(_NAME_PUBLICATION, {"probe": step.probe, "told": answer.publication_id})
     if answer.learned:
         rows = [
             {"value": key.value, "probe_id": step.probe, "kind": key.kind.value, "channel": key.channel}
@@ -126,7 +189,7 @@ def record_failure(conn: Connection, step: Step, error: TargetError, now: Instan
 
 def record_interrupted(conn: Connection, location: str, now: Instant, alive: Callable[[str], bool]) -> int:
     """Steps that a dead process had taken: whether they left is unknown, and they are never taken again."""
-    taken = conn.execute(_with_probe().where(steps.c.location == location, steps.c.state == _TAKEN)).all()
+    taken = conn.execute(_TAKEN_STEPS, {"here": location}).all()
     dead = [row for row in taken if not alive(row.taken_by)]
     for row in dead:
         _end(conn, row, now, PublishResult.INTERRUPTED, title="the prober ended before the answer was on record")
@@ -169,25 +232,9 @@ def publication_of(text: str) -> Publication:
     return Publication(**fields)
 
 
-def _with_probe() -> Any:
-    return select(steps, probes.c.scenario, probes.c.kind, probes.c.publication).join(
-        probes, probes.c.id == steps.c.probe_id
-    )
-
-
 def _ready(conn: Connection, location: str) -> list[Row[Any]]:
     """Planned steps that wait for nothing but their time."""
-    before = steps.alias("before")
-    query = (
-        _with_probe()
-        .outerjoin(before, and_(before.c.probe_id == steps.c.probe_id, before.c.number == steps.c.after_step))
-        .where(
-            steps.c.location == location,
-            steps.c.state == _PLANNED,
-            or_(steps.c.after_step.is_(None), before.c.result == PublishResult.ACCEPTED.value),
-        )
-    )
-    return list(conn.execute(query).all())
+    return list(conn.execute(_READY, {"here": location}).all())
 
 
 def _claimed(row: Row[Any]) -> ClaimedStep:
@@ -202,14 +249,14 @@ def _instant(row: Row[Any], name: str) -> Instant:
 
 
 def _step_row(conn: Connection, step: Step) -> Row[Any]:
-    return conn.execute(_with_probe().where(steps.c.probe_id == step.probe, steps.c.number == step.number)).one()
+    return conn.execute(_ONE_STEP, {"probe": step.probe, "step": step.number}).one()
 
 
 def _close(conn: Connection, row: Row[Any], requested_at: Instant | None, ended: Instant, **said: object) -> bool:
     """Put the end of a taken step on record; False when it has one already, which then stays."""
-    query = update(steps).where(steps.c.probe_id == row.probe_id, steps.c.number == row.number, steps.c.state == _TAKEN)
-    ends = {**instant_values("requested", requested_at), **instant_values("ended", ended)}
-    return conn.execute(query.values(state=StepState.ANSWERED.value, **said, **ends)).rowcount > 0
+    values = {**_SAID_NOTHING, **said, **instant_values("requested", requested_at), **instant_values("ended", ended)}
+    about = {f"new_{name}": value for name, value in values.items()}
+    return conn.execute(_CLOSE, {"probe": row.probe_id, "step": row.number, **about}).rowcount > 0
 
 
 def _end(conn: Connection, row: Row[Any], now: Instant, result: PublishResult, *, title: str) -> None:
@@ -221,7 +268,7 @@ def _end(conn: Connection, row: Row[Any], now: Instant, result: PublishResult, *
         .values(state=state.value, result=result.value, title=title, **instant_values("ended", now))
     )
     _skip_followers(conn, row, result, now, title)
-    _wake_deliveries(conn, row.probe_id, now)
+    _wake_deliveries(conn, row, now)
 
 
 def _skip_followers(conn: Connection, row: Row[Any], result: PublishResult, ended: Instant, title: str) -> None:
@@ -248,19 +295,10 @@ def _finish(
         rise.observe("publish_duration_seconds", labels, answered_at.since(requested_at), PUBLISH_BOUNDS)
     wall = (answered_at or requested_at or _instant(row, "taken")).wall
     raise_totals(conn, row.location, wall, rise)
-    _wake_deliveries(conn, row.probe_id, requested_at or _instant(row, "taken"))
+    _wake_deliveries(conn, row, requested_at or _instant(row, "taken"))
 
 
-def _wake_deliveries(conn: Connection, probe: str, origin: Instant) -> None:
-    """Mark the probe's deliveries as changed, due again at their deadline at the latest."""
-    scheduled = func.coalesce(deliveries.c.scheduled_time - origin.wall, 0.0)
-    conn.execute(
-        update(deliveries)
-        .where(deliveries.c.probe_id == probe, deliveries.c.open == 1)
-        .values(
-            dirty=1,
-            due_wall=origin.wall + scheduled + deliveries.c.within,
-            due_boottime=origin.boottime + scheduled + deliveries.c.within,
-            due_boot_id=origin.boot_id,
-        )
-    )
+def _wake_deliveries(conn: Connection, row: Row[Any], origin: Instant) -> None:
+    """Mark the probe's deliveries as changed, those of this step due again at their deadline at the latest."""
+    conn.execute(_WAKE, {"probe": row.probe_id, "step": row.number, "wall": origin.wall, "boottime": origin.boottime,
+                         "boot": origin.boot_id})  # fmt: skip

@@ -7,15 +7,17 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, select, text, update
 
 from prober.clock import Instant
 from prober.correlate import CoverageFact, DeliveryFacts, Offset, SightingFact, StepFact
 from prober.interval import Interval
 from prober.judge import OutcomeFinding, TimelinessFinding
-from prober.ledger.tables import coverage, deliveries, instant_of, instant_values, observers, offsets, sightings, steps
+from prober.ledger.awaiting import GRACE_IS_OVER
+from prober.ledger.step_facts import step_facts
+from prober.ledger.tables import coverage, deliveries, instant_of, instant_values, observers, offsets, sightings
 from prober.ledger.totals import LATENCY_BOUNDS, UNCERTAINTY_BOUNDS, Rise, raise_totals
-from prober.model import Arrive, How, Outcome, PublishResult, Stamp, StepState
+from prober.model import Arrive, How, Outcome, Stamp
 
 MAX_PASS = 1000
 """Deliveries that one pass judges at the most; more are judged by the next."""
@@ -50,90 +52,129 @@ Decide = Callable[[DeliveryFacts, Instant], Decision | None]
 
 def settle_due(conn: Connection, location: str, now: Instant, served: Set[str], decide: Decide) -> Settled:
     """Judge every delivery with a new fact or whose time has come, and write what is now certain."""
-    rows = _due(conn, location, now)
+    rows = _due(conn, location, now, served)
     facts = _facts(conn, location, rows, served)
     rise = Rise()
     settled = []
     concluded = set()
+    written: list[dict[str, object]] = []
     for row in rows:
         decision = decide(facts[row.id], now)
         if decision is None:
-            conn.execute(update(deliveries).where(deliveries.c.id == row.id).values(dirty=0))
-        elif _write(conn, row, decision, now, rise):
+            due = instant_of(row, "due")
+            waits = due is not None and now.since(due) >= 0
+            conn.execute(_SET_DIRTY, {"delivery": row.id, "state": 2 if waits else 0})
+            continue
+        written.append(_verdicts(row, decision, now, rise))
+        if (decision.timeliness and row.timeliness is None) or (decision.outcome and row.outcome is None):
             settled.append((row.id, row.probe_id))
-            if row.outcome is None and decision.outcome is not None:
-                concluded.add(row.probe_id)
+        if row.outcome is None and decision.outcome is not None:
+            concluded.add(row.probe_id)
+    if written:
+        conn.execute(_WRITE, written)
     raise_totals(conn, location, now.wall, rise)
     return Settled(tuple(settled), frozenset(concluded), _next_due(conn, location, now), len(rows) == MAX_PASS)
 
 
-def _due(conn: Connection, location: str, now: Instant) -> list[Row[Any]]:
-    here = deliveries.c.location == location
-    dirty = conn.execute(select(deliveries).where(here, deliveries.c.dirty == 1).limit(MAX_PASS)).all()
-    due = conn.execute(
-        select(deliveries)
-        .where(
-            here,
-            deliveries.c.open == 1,
-            or_(
-                and_(deliveries.c.due_boot_id == now.boot_id, deliveries.c.due_boottime <= now.boottime),
-                and_(deliveries.c.due_boot_id != now.boot_id, deliveries.c.due_wall <= now.wall),
-            ),
-        )
-        .limit(MAX_PASS)
-    ).all()
-    return list({row.id: row for row in [*dirty, *due]}.values())[:MAX_PASS]
+# Partial indexes serve only queries that spell their condition out: a bound parameter would not do.
+_HERE = deliveries.c.location == bindparam("location")
+_NEW_FACT = text("deliveries.dirty = 1")
+_WAITS_FOR_TIME = text("deliveries.open = 1 AND deliveries.dirty = 0")
+_WAITS_FOR_FACT = text("deliveries.open = 1 AND deliveries.dirty = 2")
+_THIS_BOOT = deliveries.c.due_boot_id == bindparam("boot")
+_OTHER_BOOT = deliveries.c.due_boot_id != bindparam("boot")
+
+_DIRTY = select(deliveries).where(_HERE, _NEW_FACT).limit(bindparam("most"))
+_DUE = (
+    select(deliveries)
+    .where(_HERE, _WAITS_FOR_TIME, _THIS_BOOT, deliveries.c.due_boottime <= bindparam("boottime"))
+    .limit(bindparam("most"))
+)
+_DUE_BY_WALL = (
+    select(deliveries)
+    .where(_HERE, _WAITS_FOR_TIME, _OTHER_BOOT, deliveries.c.due_wall <= bindparam("wall"))
+    .limit(bindparam("most"))
+)
+_GONE = (
+    select(deliveries)
+    .where(_HERE, _WAITS_FOR_FACT, deliveries.c.identity.not_in(bindparam("served", expanding=True)), GRACE_IS_OVER)
+    .limit(bindparam("most"))
+)
+_JUDGED = (
+    "timeliness", "timeliness_reason", "timeliness_at", "outcome", "outcome_reason", "outcome_at", "latency_lower",
+    "latency_upper", "latency_basis", "open", "dirty", "due_wall", "due_boottime", "due_boot_id",
+)  # fmt: skip
+"""The columns that judging writes."""
+
+_WRITE = (
+    update(deliveries)
+    .where(deliveries.c.id == bindparam("delivery"))
+    .values({name: bindparam(f"new_{name}") for name in _JUDGED})
+)
+_SET_DIRTY = update(deliveries).where(deliveries.c.id == bindparam("delivery")).values(dirty=bindparam("state"))
+
+
+def _due(conn: Connection, location: str, now: Instant, served: Set[str]) -> list[Row[Any]]:
+    """What has a new fact, what time alone may settle, and what nobody watches any more; each is then judged once."""
+    about = {"location": location, "boot": now.boot_id, "boottime": now.boottime, "wall": now.wall,
+             "served": sorted(served), "most": MAX_PASS}  # fmt: skip
+    found = [row for query in (_DIRTY, _DUE, _DUE_BY_WALL, _GONE) for row in conn.execute(query, about)]
+    return list({row.id: row for row in found}.values())[:MAX_PASS]
+
+
+_AHEAD = select(deliveries.c.due_wall, deliveries.c.due_boottime, deliveries.c.due_boot_id).where(
+    _HERE, _WAITS_FOR_TIME
+)
+_NEXT = (
+    _AHEAD.where(_THIS_BOOT, deliveries.c.due_boottime > bindparam("boottime"))
+    .order_by(deliveries.c.due_boottime)
+    .limit(1)
+)
+_NEXT_BY_WALL = (
+    _AHEAD.where(_OTHER_BOOT, deliveries.c.due_wall > bindparam("wall")).order_by(deliveries.c.due_wall).limit(1)
+)
 
 
 def _next_due(conn: Connection, location: str, now: Instant) -> Instant | None:
     """The earliest due time that still lies ahead; what is overdue waits for a fact."""
-    due = select(deliveries.c.due_wall, deliveries.c.due_boottime, deliveries.c.due_boot_id).where(
-        deliveries.c.location == location, deliveries.c.open == 1
-    )
-    this_boot = due.where(deliveries.c.due_boot_id == now.boot_id, deliveries.c.due_boottime > now.boottime)
-    other_boots = due.where(deliveries.c.due_boot_id != now.boot_id, deliveries.c.due_wall > now.wall)
-    rows = [
-        conn.execute(this_boot.order_by(deliveries.c.due_boottime).limit(1)).first(),
-        conn.execute(other_boots.order_by(deliveries.c.due_wall).limit(1)).first(),
-    ]
+    about = {"location": location, "boot": now.boot_id, "boottime": now.boottime, "wall": now.wall}
+    rows = [conn.execute(query, about).first() for query in (_NEXT, _NEXT_BY_WALL)]
     ahead = [moment for row in rows if row is not None and (moment := instant_of(row, "due")) is not None]
     return max(ahead, key=now.since, default=None)
 
 
 def _facts(conn: Connection, location: str, rows: Sequence[Row[Any]], served: Set[str]) -> Mapping[int, DeliveryFacts]:
     probe_ids = {row.probe_id for row in rows}
-    steps_by = {
-        (row.probe_id, row.number): row
-        for row in conn.execute(select(steps).where(steps.c.probe_id.in_(probe_ids))).all()
-    }
+    step_of = step_facts(conn, probe_ids)
     first = {row.delivery_id: row for row in conn.execute(_first_sightings(probe_ids)).all()}
-    seen: dict[str, set[int]] = {}
+    # A sighting proves the request of its own step alone: what another step asks for may never have left.
+    seen: dict[tuple[str, int], set[int]] = {}
     for row in conn.execute(
-        select(deliveries.c.probe_id, deliveries.c.id).where(
+        select(deliveries.c.probe_id, deliveries.c.step_number, deliveries.c.id).where(
             deliveries.c.probe_id.in_(probe_ids), deliveries.c.sighting_id.is_not(None)
         )
     ).all():
-        seen.setdefault(row.probe_id, set()).add(row.id)
+        seen.setdefault((row.probe_id, row.step_number), set()).add(row.id)
     cover = {row.identity: row for row in conn.execute(select(coverage).where(coverage.c.location == location)).all()}
     blind = {row.name: row for row in conn.execute(select(observers).where(observers.c.location == location)).all()}
-    clocks = {
-        row.source: Offset(Interval(row.lower, row.upper, row.source), row.boot_id)
-        for row in conn.execute(select(offsets).where(offsets.c.location == location).order_by(offsets.c.at)).all()
-    }
+    clocks: dict[str, dict[str, Offset]] = {}
+    for row in conn.execute(select(offsets).where(offsets.c.location == location)).all():
+        bounds = Interval(row.lower, row.upper, row.source)
+        clocks.setdefault(row.boot_id, {})[row.source] = Offset(bounds, row.boot_id)
     return {
         row.id: DeliveryFacts(
             within=row.within,
             give_up=row.give_up,
             arrive=Arrive(row.arrive),
             scheduled_time=row.scheduled_time,
-            step=_step(steps_by[row.probe_id, row.step_number]),
-            stop=None if row.stop_step is None else _step(steps_by[row.probe_id, row.stop_step]),
+            step=step_of[row.probe_id, row.step_number],
+            stop=None if row.stop_step is None else step_of[row.probe_id, row.stop_step],
             sighting=_sighting(first.get(row.id)),
-            seen_elsewhere=bool(seen.get(row.probe_id, set()) - {row.id}),
+            seen_elsewhere=bool(seen.get((row.probe_id, row.step_number), set()) - {row.id}),
             coverage=_coverage(cover.get(row.identity)),
             failed_read=_failed_read(blind.get(row.observer), cover.get(row.identity)),
             served=row.identity in served,
-            offsets=clocks,
+            offsets=clocks.get(_boot(step_of[row.probe_id, row.step_number]), {}),
         )
         for row in rows
     }
@@ -157,15 +198,10 @@ def _first_sightings(probe_ids: set[str]) -> Any:
     )
 
 
-def _step(row: Row[Any]) -> StepFact:
-    return StepFact(
-        number=row.number,
-        state=StepState(row.state),
-        result=PublishResult(row.result) if row.result else None,
-        taken_at=instant_of(row, "taken"),
-        requested_at=instant_of(row, "requested"),
-        ended_at=instant_of(row, "ended"),
-    )
+def _boot(step: StepFact) -> str:
+    """The boot in which the step was requested."""
+    first = step.requested_at or step.taken_at
+    return "" if first is None else first.boot_id
 
 
 def _sighting(row: Row[Any] | None) -> SightingFact | None:
@@ -191,9 +227,9 @@ def _coverage(row: Row[Any] | None) -> CoverageFact | None:
     return None if since is None or watermark is None else CoverageFact(since, watermark)
 
 
-def _write(conn: Connection, row: Row[Any], decision: Decision, now: Instant, rise: Rise) -> bool:
-    """Write what is newly certain, raise the totals for it, and set when time alone may say more."""
-    values: dict[str, object] = {"dirty": 0}
+def _verdicts(row: Row[Any], decision: Decision, now: Instant, rise: Rise) -> dict[str, object]:
+    """The row with what is newly certain, and when time alone may say more; the totals are raised for it."""
+    values: dict[str, object] = {name: getattr(row, name) for name in _JUDGED} | {"dirty": 0}
     labels = {"scenario": row.scenario, "kind": row.kind, "channel": row.channel}
     timeliness = decision.timeliness if row.timeliness is None else None
     outcome = decision.outcome if row.outcome is None else None
@@ -214,11 +250,10 @@ def _write(conn: Connection, row: Row[Any], decision: Decision, now: Instant, ri
     if timeliness_known and (outcome or row.outcome) is not None:
         values["open"] = 0
     else:
-        # What stays due after its moment has passed is judged again with every new fact, e.g. coverage.
-        moment = row.give_up if timeliness_known else row.within
-        values |= instant_values("due", decision.origin.plus(moment))
-    conn.execute(update(deliveries).where(deliveries.c.id == row.id).values(values))
-    return timeliness is not None or outcome is not None
+        # What stays open after its moment has passed is judged again with every new fact, e.g. coverage.
+        due = decision.origin.plus(row.give_up if timeliness_known else row.within)
+        values |= instant_values("due", due) | {"dirty": 2 if now.since(due) >= 0 else 0}
+    return {f"new_{name}": value for name, value in values.items()} | {"delivery": row.id}
 
 
 def _count_latency(

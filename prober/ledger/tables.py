@@ -145,7 +145,7 @@ deliveries = Table(
     Column("step_number", Integer, nullable=False),
     Column("stop_step", Integer),
     Column("open", Integer, nullable=False),  # 1 until both questions are settled
-    Column("dirty", Integer, nullable=False),  # 1 while a new fact has not been judged
+    Column("dirty", Integer, nullable=False),  # 1: a new fact is not judged; 2: time has come, only a fact can help
     *instant_columns("due"),  # when time alone may settle it
     Column("timeliness", String(16)),
     Column("timeliness_reason", Text, nullable=False),
@@ -171,8 +171,15 @@ Index(
     deliveries.c.location,
     deliveries.c.due_boot_id,
     deliveries.c.due_boottime,
-    sqlite_where=text("open = 1"),
-    postgresql_where=text("open = 1"),
+    sqlite_where=text("open = 1 AND dirty = 0"),
+    postgresql_where=text("open = 1 AND dirty = 0"),
+)
+Index(
+    "deliveries_overdue",
+    deliveries.c.location,
+    deliveries.c.identity,
+    sqlite_where=text("open = 1 AND dirty = 2"),
+    postgresql_where=text("open = 1 AND dirty = 2"),
 )
 Index(
     "deliveries_awaited",
@@ -286,6 +293,12 @@ offsets = Table(
     Column("lower", Float(53), nullable=False),
     Column("upper", Float(53), nullable=False),
     Column("at", Float(53), nullable=False),
+)
+
+environment = Table(
+    "environment",
+    metadata,
+    Column("name", String(64), primary_key=True),  # the only row: whose ledger this is
 )
 
 totals = Table(

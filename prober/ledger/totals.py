@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import cache
 
 from sqlalchemy import Connection, Table
+from sqlalchemy.dialects.sqlite import Insert
 
 from prober.ledger.dialect import insert
 from prober.ledger.tables import totals, totals_hourly
@@ -64,9 +66,13 @@ def raise_totals(conn: Connection, location: str, wall: float, rise: Rise) -> No
 
 
 def _add(conn: Connection, table: Table, rows: list[dict[str, object]]) -> None:
-    statement = insert(conn, table)
-    statement = statement.on_conflict_do_update(
+    conn.execute(_upsert(conn.dialect.name, table), rows)
+
+
+@cache
+def _upsert(dialect: str, table: Table) -> Insert:
+    statement = insert(dialect, table)
+    return statement.on_conflict_do_update(
         index_elements=list(table.primary_key.columns),
         set_={"value": table.c.value + statement.excluded.value},
     )
-    conn.execute(statement, rows)

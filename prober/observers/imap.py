@@ -13,7 +13,7 @@ from prober.errors import Unreadable
 from prober.model import Batch, Channel, Message, Reading, Stamp, Wake, Waypoint
 from prober.observers.imap_folder import Arrival, FolderReading, FolderWatch, Position
 from prober.observers.imap_session import ImapSettings
-from prober.observers.mail import Mail
+from prober.observers.mail import addressed
 
 __all__ = ["ImapObserver", "ImapSettings"]
 
@@ -142,29 +142,6 @@ class ImapObserver:
             stamp=None if received is None else Stamp(received, _RESOLUTION, source),
             waypoints=() if received is None else (Waypoint("mailbox", received, source, _RESOLUTION),),
         )
-
-
-def addressed(mail: Mail, channels: Sequence[Channel]) -> tuple[Channel, ...]:
-    """The channels on which a mail is visible: by the envelope's recipients where they are noted, else by To and Cc.
-
-    The only channel of a mailbox has all that comes to it.
-    """
-    if len(channels) == 1:
-        return tuple(channels)
-    return _matching(mail.delivered, channels) or _matching(mail.recipients, channels)
-
-
-def _matching(recipients: Iterable[str], channels: Sequence[Channel]) -> tuple[Channel, ...]:
-    """Each recipient's channel: that of its very address, else that of the address without its plus-tag."""
-    by_address = {channel.address.lower(): channel for channel in channels}
-    found: dict[str, Channel] = {}
-    for recipient in recipients:
-        local, _, domain = recipient.rpartition("@")
-        base = f"{local.split('+', 1)[0]}@{domain}"
-        channel = by_address.get(recipient) or by_address.get(base)
-        if channel is not None:
-            found[channel.name] = channel
-    return tuple(found.values())
 
 
 def whole_reading(readings: Sequence[FolderReading]) -> Reading:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate
 
 from prober.clock import Clock, Instant
 from prober.errors import Unreadable
@@ -204,7 +205,7 @@ class FolderWatch:
             # From now on: what became visible before this instant may be behind the position already.
             started, continues = self._clock.now(), False
         elif position is None or position.validity != session.validity:
-            uids, continues, how = session.newest(REREAD, MOST_BYTES), False, How.HISTORY
+            uids, continues, how = _newest(session), False, How.HISTORY
             last = max([session.last_uid_at_opening, *uids])
         else:
             uids, last = session.uids_after(position.uid), position.uid
@@ -218,7 +219,7 @@ class FolderWatch:
             started=started,
             ended=self._clock.now(),
             continues=continues,
-            complete=len(taken) == len(uids),
+            complete=len(taken) == len(uids) or not continues,
             junk=self._junk or "",
         )
 
@@ -300,6 +301,14 @@ class FolderWatch:
         with self._pipe_lock, suppress(BlockingIOError):  # full of wake-ups: one is enough
             if self._pipe_open:
                 os.write(self._wake_writer, b"w")
+
+
+def _newest(session: Session) -> list[int]:
+    """What is read of a folder that begins anew: at least one message, at most REREAD and MOST_BYTES."""
+    uids = session.uids_after(0)[-REREAD:]
+    totals = accumulate(reversed(session.sizes(uids)))
+    fitting = sum(total <= MOST_BYTES for total in totals)
+    return uids[-max(1, fitting) :]
 
 
 def _closed() -> Unreadable:

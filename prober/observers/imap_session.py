@@ -166,18 +166,12 @@ class Session:
             # A range that ends in * always answers with at least the last message.
             return sorted(uid for uid in map(int, self._client.search(["UID", f"{last + 1}:*"])) if uid > last)
 
-    def newest(self, most: int, most_bytes: int) -> list[int]:
-        """The UIDs of the newest messages, ascending: at most so many, and so many bytes of what is fetched of them."""
-        uids = self.uids_after(0)[-most:]
+    def sizes(self, uids: Sequence[int]) -> list[int]:
+        """How many bytes would be fetched of each message."""
         with translated(self._settings, "fetch from"):
             answer = self._client.fetch(uids, ["RFC822.SIZE"]) if uids else {}
-            sizes = [int(answer.get(uid, {}).get(b"RFC822.SIZE") or 0) for uid in uids]
-        left = most_bytes
-        for place in reversed(range(len(uids))):
-            left -= min(sizes[place], self._settings.max_message_bytes)
-            if left < 0:
-                return uids[place + 1 :] or uids[-1:]
-        return uids
+            told = [int(answer.get(uid, {}).get(b"RFC822.SIZE") or 0) for uid in uids]
+        return [min(size, self._settings.max_message_bytes) for size in told]
 
     def fetch(self, uids: Sequence[int]) -> Iterator[list[Fetched]]:
         """The messages, in chunks, each as soon as it is in our hands; what was removed meanwhile is left out."""

@@ -12,13 +12,15 @@ import codecs
 import hashlib
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from email.message import Message as Header
 from email.utils import getaddresses, parsedate_to_datetime
 from itertools import islice
 from urllib.parse import unquote
+
+from prober.model import Channel
 
 LIMIT = 1_000_000
 """Bytes of a message that are read unless told otherwise."""
@@ -112,6 +114,29 @@ def read_mail(raw: bytes, *, limit: int = LIMIT) -> Mail:
         date=_date(_first(headers, "date")),
         truncated=truncated,
     )
+
+
+def addressed(mail: Mail, channels: Sequence[Channel]) -> tuple[Channel, ...]:
+    """The channels on which a mail is visible: by the envelope's recipients where they are noted, else by To and Cc.
+
+    The only channel of a mailbox has all that comes to it.
+    """
+    if len(channels) == 1:
+        return tuple(channels)
+    return _matching(mail.delivered, channels) or _matching(mail.recipients, channels)
+
+
+def _matching(recipients: Iterable[str], channels: Sequence[Channel]) -> tuple[Channel, ...]:
+    """Each recipient's channel: that of its very address, else that of the address without its plus-tag."""
+    by_address = {channel.address.lower(): channel for channel in channels}
+    found: dict[str, Channel] = {}
+    for recipient in recipients:
+        local, _, domain = recipient.rpartition("@")
+        base = f"{local.split('+', 1)[0]}@{domain}"
+        channel = by_address.get(recipient) or by_address.get(base)
+        if channel is not None:
+            found[channel.name] = channel
+    return tuple(found.values())
 
 
 def _split(raw: bytes) -> tuple[bytes, bytes]:

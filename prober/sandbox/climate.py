@@ -31,6 +31,7 @@ _SERVER_KINDS = {
     "imap": ChannelKind.EMAIL,
     "smtp": ChannelKind.EMAIL,
     "email": ChannelKind.EMAIL,
+    "s3": ChannelKind.EMAIL,
     "slack": ChannelKind.SLACK,
     "discord": ChannelKind.DISCORD,
 }
@@ -182,7 +183,7 @@ class Climate(Faults):
         return weather
 
     def outage(self, server: str) -> bool:
-        """Whether the server (``email``, ``slack``, ``discord``, ``api``) is down now.
+        """Whether the server (``email``, ``s3``, ``slack``, ``discord``, ``api``) is down now.
 
         A server serves all channels of its kind, so the outage of one of them is the outage of all.
         """

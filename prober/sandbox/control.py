@@ -16,7 +16,7 @@ from prober.sandbox.dialects import answer
 from prober.sandbox.records import Request
 from prober.sandbox.weather import parse_weather, weather_from
 
-SERVERS = ("email", "slack", "discord", "api")
+SERVERS = ("email", "slack", "discord", "api", "s3")
 
 
 class Controlled(Protocol):

@@ -17,7 +17,8 @@ class RequestFault:
 
 
 class Faults:
-    """Fair weather. The world's weather overrides what it wants to spoil; ``server`` is imap, smtp, slack, discord."""
+    """Fair weather. The world's weather overrides what it wants to spoil; ``server`` is imap, smtp, s3, slack,
+    discord."""
 
     def push(self, server: str, address: str) -> float | None:
         """Seconds by which a push comes late; None when it is dropped."""

@@ -53,14 +53,16 @@ class SandboxProcess:
 
 @asynccontextmanager
 async def start_sandbox(
-    weather: str | Path | None = None, dialect: str = "documented"
+    weather: str | Path | None = None, dialect: str = "documented", *, aws: bool = False
 ) -> AsyncIterator[SandboxProcess]:
     """A sandbox in a child process, which ends with the context, and with this process whatever happens.
 
-    ``weather`` is a shipped weather's name or a file. Raises SandboxError with the child's last words when it does
-    not become ready.
+    ``weather`` is a shipped weather's name or a file; ``aws`` adds an inbox that SES puts into a bucket. Raises
+    SandboxError with the child's last words when it does not become ready.
     """
     command = [sys.executable, "-m", "prober.sandbox", "--with-parent", "--dialect", dialect]
+    if aws:
+        command.append("--with-aws")
     if weather is not None:
         command += ["--weather", str(weather)]
     pipe = asyncio.subprocess.PIPE

@@ -6,7 +6,7 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
@@ -17,6 +17,9 @@ from prober.sandbox.truth import Visible
 
 HOST = "127.0.0.1"
 MOST_BYTES = 64_000_000
+
+Relay = Callable[[bytes, str], Awaitable[object]]
+"""Takes a mail and its recipient on to another server. Raises ConnectionError while that takes none."""
 
 _FOLDER = re.compile(rb"^X-Sandbox-Folder:[ \t]*([^\r\n]*)\r?\n", re.I | re.M)
 _END_OF_HEADERS = re.compile(rb"\r?\n\r?\n")
@@ -42,7 +45,8 @@ def sort_mail(raw: bytes) -> tuple[str, bytes]:
 class MailServers:
     """The mail servers of one world. ``users`` are passwords by address.
 
-    ``on_visible`` is called for each message with the instants around its append. ``tls`` puts IMAP under TLS from
+    ``on_visible`` is called for each message with the instants around its append. ``relays`` take on, by address, what
+    has no mailbox here. ``tls`` puts IMAP under TLS from
     the first byte, or with ``starttls`` when the client asks for it.
     """
 
@@ -57,6 +61,7 @@ class MailServers:
         starttls: bool = False,
     ) -> None:
         self.on_visible: Callable[[Visible], None] | None = None
+        self.relays: dict[str, Relay] = {}
         self.imap_port = 0
         self.smtp_port = 0
         self._users = {fold_address(address): address for address in users}
@@ -134,7 +139,7 @@ class MailServers:
             self.on_visible(Visible("email", user, message_id, before, after))
 
     def knows(self, address: str) -> bool:
-        return fold_address(address) in self._users
+        return fold_address(address) in self._users or fold_address(address) in self.relays
 
     @property
     def host_name(self) -> str:
@@ -223,8 +228,14 @@ class _Counter:
             return refusal
         content = envelope.original_content or b""
         folder, raw = sort_mail(content)
-        for address in dict.fromkeys(map(fold_address, envelope.rcpt_tos)):
-            await self._servers.deliver(address, raw, folder)
+        for address, written in {fold_address(written): written for written in envelope.rcpt_tos}.items():
+            if (relay := self._servers.relays.get(address)) is None:
+                await self._servers.deliver(address, raw, folder)
+                continue
+            try:
+                await relay(raw, written)
+            except ConnectionError:
+                return "451 4.4.1 Try again later"
         return "250 2.0.0 Delivered"
 
     async def _refusal(self, server: _Sender, action: str) -> str:

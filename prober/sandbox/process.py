@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from prober.clock import Clock, SystemClock, wait_for_any
 from prober.errors import ConfigurationError, SandboxError
@@ -26,17 +26,21 @@ from prober.sandbox.dialects import DOCUMENTED, Dialect, dialect_named
 from prober.sandbox.discord import DiscordServer
 from prober.sandbox.mail import MailServers
 from prober.sandbox.providers import Providers
-from prober.sandbox.records import Request, sender_address, snowflake_from, standard_places
+from prober.sandbox.records import Place, Request, aws_place, sender_address, snowflake_from, standard_places
 from prober.sandbox.slack import SlackServer
 from prober.sandbox.weather import Weather, load_weather, weather_from
 from prober.sandbox.world import World
 from prober.scenario_files import load_content
+
+if TYPE_CHECKING:
+    from prober.sandbox.aws import AwsServers
 
 POLL = "100ms"
 """How often an inbox of the sandbox may be read while deliveries are open: it is our own."""
 
 _PR_SET_PDEATHSIG = 1
 _MAILBOXES = {"email": "mailbox-1", "email-2": "mailbox-2"}
+_AWS = "ses"
 
 
 class _Server(Protocol):
@@ -54,7 +58,9 @@ class _Server(Protocol):
 class Sandbox:
     """Everything between ``start`` and ``stop``; :meth:`configuration` says how to reach it."""
 
-    def __init__(self, weather: Weather, dialect: Dialect = DOCUMENTED, clock: Clock | None = None) -> None:
+    def __init__(
+        self, weather: Weather, dialect: Dialect = DOCUMENTED, clock: Clock | None = None, *, with_aws: bool = False
+    ) -> None:
         self.world_id = secrets.token_hex(4)
         self._clock = clock or SystemClock()
         self._token, self._control_token, self._password = (secrets.token_hex(16) for _ in range(3))
@@ -62,11 +68,12 @@ class Sandbox:
         self._discord_token = secrets.token_hex(24)
         self._signing = {"id": "s", "secret": secrets.token_hex(16)}
         now = self._clock.now().wall
-        self._places = standard_places(self.world_id, now)
+        self._places = standard_places(self.world_id, now) + ((aws_place(self.world_id),) if with_aws else ())
         kinds = {place.name: place.kind for place in self._places}
         names = {place.address: place.name for place in self._places}
         self._climate = Climate(weather, self._clock, kinds, names)
         self._mail, self._slack, self._discord = self._protocols(now)
+        self._aws = self._with_aws() if with_aws else None
         self._providers = Providers(
             world_id=self.world_id,
             places=self._places,
@@ -74,6 +81,7 @@ class Sandbox:
             mail=self._mail,
             slack=self._slack,
             discord=self._discord,
+            aws=self._aws,
         )
         self._world = World(
             self.world_id,
@@ -92,6 +100,7 @@ class Sandbox:
             "slack": self._slack,
             "discord": self._discord,
             "api": self._api,
+            **({} if self._aws is None else {"s3": self._aws}),
         }
         self._forced: set[str] = set()
         self._changed = asyncio.Event()
@@ -137,7 +146,7 @@ class Sandbox:
             "observers": self._observers(),
             "channels": {
                 place.name: {
-                    "observer": _MAILBOXES.get(place.name, place.kind.value),
+                    "observer": self._observer(place),
                     "kind": place.kind.value,
                     "address": place.address,
                     "target_channel": place.target_channel,
@@ -173,6 +182,13 @@ class Sandbox:
         )
         return mail, slack, discord
 
+    def _with_aws(self) -> AwsServers:
+        # boto3 and moto take half a second to load, for those only who ask for AWS.
+        from prober.sandbox.aws import AwsServers  # noqa: PLC0415
+
+        address = aws_place(self.world_id).address
+        return AwsServers(address, faults=self._climate, world_id=self.world_id, clock=self._clock)
+
     # --- what the control API asks ---------------------------------------------------------------------------
 
     def truth(self) -> Iterable[dict[str, Any]]:
@@ -187,6 +203,7 @@ class Sandbox:
         await self._obey()
 
     async def set_outage(self, server: str, on: bool) -> None:
+        self._check(server)
         if on:
             self._forced.add(server)
         else:
@@ -194,7 +211,12 @@ class Sandbox:
         await self._obey()
 
     def drop(self, server: str) -> None:
+        self._check(server)
         self._servers[server].drop_connections()
+
+    def _check(self, server: str) -> None:
+        if server not in self._servers:
+            raise ConfigurationError(f"this sandbox has no {server!r}", "start it with --with-aws", field="server")
 
     # --- outages ---------------------------------------------------------------------------------------------
 
@@ -219,7 +241,14 @@ class Sandbox:
     # --- how to reach it -------------------------------------------------------------------------------------
 
     def _addresses(self, kind: ChannelKind) -> dict[str, str]:
-        return {place.address: f"prober-{place.name}" for place in self._places if place.kind is kind}
+        """The names by address of a kind's channels, without the one of AWS, which has no mailbox."""
+        ours = [place for place in self._places if place.kind is kind and self._observer(place) != _AWS]
+        return {place.address: f"prober-{place.name}" for place in ours}
+
+    def _observer(self, place: Place) -> str:
+        if place.kind is ChannelKind.EMAIL:
+            return _MAILBOXES.get(place.name, _AWS)
+        return place.kind.value
 
     def _sender(self, kind: ChannelKind) -> str:
         if kind is ChannelKind.EMAIL:
@@ -241,10 +270,11 @@ class Sandbox:
                 "poll": POLL,
             }
             for place in self._places
-            if place.kind is ChannelKind.EMAIL
+            if place.name in _MAILBOXES
         }
         return {
             **inboxes,
+            **({} if self._aws is None else {_AWS: self._aws.settings()}),
             "slack": {
                 "adapter": "slack",
                 "bot_token": self._slack_tokens["xoxb"],
@@ -260,13 +290,13 @@ class Sandbox:
         }
 
 
-async def run(weather: Weather, dialect: Dialect, *, with_parent: bool) -> None:
+async def run(weather: Weather, dialect: Dialect, *, with_parent: bool, with_aws: bool = False) -> None:
     """Run until a signal or, with a parent, its end. Raises SandboxError when a part of the sandbox breaks."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    sandbox = Sandbox(weather, dialect)
+    sandbox = Sandbox(weather, dialect, with_aws=with_aws)
     try:
         await sandbox.start()
         sys.stdout.write(json.dumps(sandbox.ready()) + "\n")
@@ -289,12 +319,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--weather", metavar="NAME|FILE", help="the weather; fair without it")
     parser.add_argument("--dialect", default=DOCUMENTED.name, help="how the API answers: documented or seen")
     parser.add_argument("--with-parent", action="store_true", help="end when the parent process or stdin ends")
+    parser.add_argument("--with-aws", action="store_true", help="with an inbox that SES puts into a bucket")
     options = parser.parse_args(arguments)
     try:
         if options.with_parent:
             _die_with_parent()
         weather = load_weather(options.weather) if options.weather else weather_from({})
-        asyncio.run(run(weather, dialect_named(options.dialect), with_parent=options.with_parent))
+        dialect = dialect_named(options.dialect)
+        asyncio.run(run(weather, dialect, with_parent=options.with_parent, with_aws=options.with_aws))
     except ConfigurationError as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiosmtplib
 
@@ -17,6 +17,9 @@ from prober.sandbox.mail import MailServers, fold_address
 from prober.sandbox.records import DeliveryFailed, Outgoing, Place, sender_address
 from prober.sandbox.slack import SlackServer
 from prober.sandbox.truth import KEPT, Truth, Visible
+
+if TYPE_CHECKING:
+    from prober.sandbox.aws import AwsServers
 
 _SMTP_TIMEOUT = 10.0
 
@@ -33,6 +36,7 @@ class Providers:
         mail: MailServers,
         slack: SlackServer,
         discord: DiscordServer,
+        aws: AwsServers | None = None,
     ) -> None:
         self.down: set[str] = set()
         self._sender = sender_address(world_id)
@@ -46,6 +50,9 @@ class Providers:
         self._clients: dict[str, aiosmtplib.SMTP] = {}
         for server in (mail, slack, discord):
             server.on_visible = self._visible
+        if aws is not None:
+            aws.on_visible = self._visible
+            mail.relays[fold_address(aws.address)] = aws.deliver
 
     def close(self) -> None:
         """Close the connections to the mail server."""

@@ -178,3 +178,9 @@ def standard_places(world_id: str, wall: float) -> tuple[Place, ...]:
         ("discord", ChannelKind.DISCORD, snowflake_from(world_id, "channel", wall=wall)),
     )
     return tuple(Place(name, kind, address, uuid4_from(world_id, name)) for name, kind, address in addresses)
+
+
+def aws_place(world_id: str) -> Place:
+    """The channel that is there only with AWS: an inbox that SES puts into a bucket."""
+    address = f"inbox-3@{mail_domain(world_id)}"
+    return Place("email-s3", ChannelKind.EMAIL, address, uuid4_from(world_id, "email-s3"))

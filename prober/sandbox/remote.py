@@ -63,7 +63,7 @@ class SandboxControl:
         await self._ask("POST", "/weather", weather if isinstance(weather, str) else json.dumps(dict(weather)))
 
     async def outage(self, server: str, on: bool = True) -> None:
-        """Close (or open again) ``email``, ``slack``, ``discord`` or ``api``."""
+        """Close (or open again) ``email``, ``slack``, ``discord``, ``api``, or with AWS ``s3``."""
         await self._ask("POST", "/outage", json.dumps({"server": server, "on": on}))
 
     async def drop(self, server: str) -> None:

@@ -21,8 +21,8 @@ from prober.resources import fixtures_directory
 from prober.validation import Form, Seconds, validate
 from prober.yaml_source import Loc, Located, parse_located, read_located
 
-STANDARD_CHANNELS = ("email", "email-2", "slack", "discord")
-"""The names of the sandbox's own channels."""
+STANDARD_CHANNELS = ("email", "email-2", "slack", "discord", "email-s3")
+"""The names of the sandbox's own channels; the last one is there only with AWS."""
 
 
 def _signed(value: str | int | float) -> float:

@@ -21,7 +21,8 @@ async def world() -> AsyncIterator[SandboxProcess]:
 
 @pytest.fixture
 def console(tmp_path: Path) -> Console:
-    """A folder of one's own with an empty home in it."""
-    console = Console(tmp_path)
+    """A folder of one's own, and an empty home beside it."""
+    console = Console(tmp_path / "work")
+    console.folder.mkdir()
     console.home.mkdir()
     return console

@@ -86,8 +86,12 @@ class Running:
 
     async def ended(self, within: float = PATIENCE) -> Ended:
         """Wait for its end; ``out`` is all that it wrote, what was read before included."""
-        async with asyncio.timeout(within):
-            out, err = await self.process.communicate()
+        talk = asyncio.ensure_future(self.process.communicate())
+        done, _ = await asyncio.wait({talk}, timeout=within)
+        if not done:
+            self.process.kill()
+        out, err = await talk
+        assert done, f"it did not end within {within:g} s: {(out or b'').decode()}{(err or b'').decode()}"
         assert self.process.returncode is not None
         return Ended(self.process.returncode, "".join(self.seen) + (out or b"").decode(), (err or b"").decode())
 
@@ -101,11 +105,11 @@ class Console:
 
     @property
     def home(self) -> Path:
-        return self.folder / "home"
+        return self.folder.parent / "home"
 
-    def environment(self, **more: str) -> dict[str, str]:
+    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if name not in _OURS}
-        return {**kept, "HOME": str(self.home), "LC_ALL": "C.UTF-8", **self.environ, **more}
+        return {**kept, "HOME": str(self.home), "LC_ALL": "C.UTF-8", **self.environ, **(more or {})}
 
     def write(self, name: str, text: str) -> str:
         """A file in the folder; returns its path."""
@@ -113,19 +117,29 @@ class Console:
         path.write_text(text, encoding="utf-8")
         return str(path)
 
-    async def run(self, *arguments: str, within: float = PATIENCE, **environ: str) -> Ended:
+    def read(self, name: str) -> str:
+        """What a file in the folder holds."""
+        return (self.folder / name).read_text(encoding="utf-8")
+
+    @contextmanager
+    def file(self, name: str) -> Iterator[int]:
+        """A file in the folder to write to, as a descriptor."""
+        with (self.folder / name).open("wb") as file:
+            yield file.fileno()
+
+    async def run(self, *arguments: str, within: float = PATIENCE, environ: Mapping[str, str] | None = None) -> Ended:
         """Type a command, wait for its end."""
-        async with self.start(*arguments, **environ) as running:
+        async with self.start(*arguments, environ=environ) as running:
             return await running.ended(within)
 
     @asynccontextmanager
     async def start(
         self, *arguments: str, command: tuple[str, ...] = (PROBER,), stdout: int = asyncio.subprocess.PIPE,
-        **environ: str,
+        environ: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Running]:  # fmt: skip
         """Type a command and let it run; it is killed at the end if it still does."""
         process = await asyncio.create_subprocess_exec(
-            *command, *arguments, cwd=self.folder, env=self.environment(**environ), stdout=stdout,
+            *command, *arguments, cwd=self.folder, env=self.environment(environ), stdout=stdout,
             stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         running = Running(process)

@@ -45,7 +45,7 @@ async def test_killed_between_request_and_arrival(console: Console) -> None:
         sandbox.send(signal.SIGTERM)
         assert (await sandbox.ended()).code == 0
     assert not (console.folder / "sandbox.yaml").exists()
-    asked = [one["idempotency_key"] for one in requests if one["action"] == "create"]
+    asked = [one["idempotency_key"] for one in requests]
     assert len(asked) == len(set(asked)) == 2
     published = {one["idempotency_key"]: one["publication_id"] for one in requests}
     await resolved_truthfully(console.folder / "ledger.sqlite", published, arrivals)
@@ -56,7 +56,7 @@ async def resolved_truthfully(ledger: Path, published: dict[str, str], arrivals:
     async with Ledger(str(ledger)) as book:
         rows = await book.read(lambda conn: conn.execute(select(deliveries)).all())
         requested = await book.read(
-            lambda conn: dict(conn.execute(select(steps.c.probe_id, steps.c.requested_boottime)).tuples().all())
+            lambda conn: {row.probe_id: row.requested_boottime for row in conn.execute(select(steps)).all()}
         )
         count = len(await book.read(lambda conn: conn.execute(select(probes.c.id)).all()))
         assert await book.read(conserved)

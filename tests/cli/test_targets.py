@@ -6,7 +6,6 @@ import asyncio
 import json
 import ssl
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,7 +49,9 @@ def answer(status: str, body: object) -> bytes:
 async def test_connection_refused(world: SandboxProcess, console: Console) -> None:
     """A target at whose port nobody listens is unreachable: the run fails."""
     ended = await run_at(f"http://127.0.0.1:{await free_port()}/v1", world, console)
-    says(ended, 1, "FAIL", "publication did not reach the target", "Connect call failed", "3 of 3 deliveries unanswered")
+    says(
+        ended, 1, "FAIL", "publication did not reach the target", "Connect call failed", "3 of 3 deliveries unanswered"
+    )
 
 
 async def test_a_wrong_token(world: SandboxProcess, console: Console) -> None:
@@ -102,7 +103,7 @@ async def test_a_target_that_hangs(world: SandboxProcess, console: Console) -> N
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A key and a certificate that nobody vouches for."""
     path = tmp_path_factory.mktemp("tls")
     subprocess.run(
@@ -110,10 +111,12 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
          "-subj", "/CN=localhost", "-keyout", path / "key.pem", "-out", path / "own.pem"],
         check=True, capture_output=True,
     )  # fmt: skip
-    yield path
+    return path
 
 
-async def test_a_certificate_that_nobody_vouches_for(world: SandboxProcess, console: Console, certificate: Path) -> None:
+async def test_a_certificate_that_nobody_vouches_for(
+    world: SandboxProcess, console: Console, certificate: Path
+) -> None:
     """TLS that fails is the target's fault, and the line says what is wrong with it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate / "own.pem", certificate / "key.pem")

@@ -58,7 +58,9 @@ async def test_twenty_probes_are_measured_truthfully(world: SandboxProcess, cons
             assert honest(probe, delivery, truth[probe["probe"], delivery["channel"]]), (probe, delivery)
 
 
-async def run_in(weather: str, console: Console, *arguments: str) -> tuple[Ended, dict[tuple[str, str], list[Interval]]]:
+async def run_in(
+    weather: str, console: Console, *arguments: str
+) -> tuple[Ended, dict[tuple[str, str], list[Interval]]]:
     """Three probes on a sandbox in this weather, and its truth."""
     async with start_sandbox(console.write("weather.yaml", weather)) as sandbox:
         config = console.write("prober.yaml", changed(sandbox))
@@ -71,12 +73,16 @@ async def run_in(weather: str, console: Console, *arguments: str) -> tuple[Ended
 
 async def test_what_slack_loses_is_overdue_and_lost(console: Console) -> None:
     """In total loss each Slack delivery is overdue and then lost, the others are on time, and the run fails."""
-    ended, truth = await run_in("seed: 7\nchannels: {slack: {loss: 1.0}}\n", console, "--within", "3s", "--give-up", "8s")
+    ended, truth = await run_in(
+        "seed: 7\nchannels: {slack: {loss: 1.0}}\n", console, "--within", "3s", "--give-up", "8s"
+    )
     assert ended.code == 1, ended.err
     assert {one for one in ended.deliveries if one[0] == "slack"} == {("slack", "overdue", "lost")}
     assert {one[1:] for one in ended.deliveries if one[0] != "slack"} == {("on_time", "delivered")}
     assert len(ended.deliveries) == 9
-    assert all(one["latency"] is None for p in ended.json["probes"] for one in p["deliveries"] if one["channel"] == "slack")
+    assert all(
+        one["latency"] is None for p in ended.json["probes"] for one in p["deliveries"] if one["channel"] == "slack"
+    )
     assert not any(channel == "slack" for _, channel in truth)
 
 

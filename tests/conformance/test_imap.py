@@ -11,9 +11,9 @@ from imapclient import IMAPClient
 from prober.clock import Instant
 from prober.errors import Unreadable
 from prober.model import Batch, Channel, ChannelKind, How, Message
-from prober.observers.imap import ImapObserver, addressed, whole_reading
+from prober.observers.imap import ImapObserver, whole_reading
 from prober.observers.imap_folder import MOST_MESSAGES, REREAD, FolderReading, Position
-from prober.observers.mail import read_mail
+from prober.observers.mail import addressed, read_mail
 from tests.conformance.mail_post import ADA, CLOCK, EMAIL, PASSWORD, Post, post_office, soon, subjects
 
 

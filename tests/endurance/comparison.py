@@ -16,6 +16,9 @@ from prober.sandbox.remote import Arrival
 CLOCK_STEP = 0.005
 """Seconds by which two readings of the wall clock on one machine may disagree."""
 
+ON_THE_WAY = 0.05
+"""Seconds that a request may take from its first byte to the API's record."""
+
 
 @dataclass(frozen=True, slots=True)
 class Truth:
@@ -56,21 +59,41 @@ class Claim:
         return instant_of(self.step, "requested") or instant_of(self.step, "taken")
 
     @property
+    def request(self) -> Instant | None:
+        """When the request left: as on record, and where we died before that was on record, as the API has it."""
+        origin = self.origin
+        if origin is None or self.step.result != "interrupted" or not self.requests:
+            return origin
+        return origin.at_wall(min(float(request["at"]) for request in self.requests))
+
+    @property
     def effect(self) -> bool:
         """Whether something was published."""
         return any(request["effect"] for request in self.requests)
 
     def visible_by(self, seconds: float) -> bool:
-        """Whether the first message was certainly visible so many seconds after the origin."""
-        origin = self.origin
-        return bool(self.arrivals) and origin is not None and self.arrivals[0].visible.after.since(origin) <= seconds
+        """Whether the first message was certainly visible so many seconds after the request."""
+        return bool(self.arrivals) and self.request is not None and self._first(self.request)[1] <= seconds - self.doubt
 
     def visible_after(self, seconds: float) -> bool:
-        """Whether the first message became certainly visible only later than that after the request, or never."""
-        if not self.arrivals or self.origin is None:
-            return True
-        request = self.origin if instant_of(self.step, "requested") else instant_of(self.step, "ended") or self.origin
-        return self.arrivals[0].visible.before.since(request) > seconds
+        """Whether the first message became visible only later than that after the request, or never."""
+        return not self.arrivals or self.request is None or self._first(self.request)[0] > seconds
+
+    @property
+    def doubt(self) -> float:
+        """Seconds by which the request may have left earlier than the API noted it."""
+        return ON_THE_WAY if self.step.result == "interrupted" else 0.0
+
+    def meets(self, lower: float, upper: float) -> bool:
+        """Whether an interval since the request meets that in which the first message became visible."""
+        if self.request is None or not self.arrivals:
+            return False
+        before, after = self._first(self.request)
+        return lower <= after + self.doubt and before <= upper
+
+    def _first(self, since: Instant) -> tuple[float, float]:
+        visible = self.arrivals[0].visible
+        return visible.before.since(since), visible.after.since(since)
 
 
 @dataclass(slots=True)
@@ -81,6 +104,7 @@ class Comparison:
     verdicts: Counter[tuple[str, str]] = field(default_factory=Counter)
     results: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    noted: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
     unexplained: list[str] = field(default_factory=list)
@@ -138,7 +162,10 @@ def _delivery(claim: Claim, blind: Mapping[str, str], found: Comparison) -> None
     row = claim.delivery
     found.verdicts[str(row.timeliness), str(row.outcome)] += 1
     if row.timeliness == "void" or row.outcome == "void":
-        found.reasons[f"void {row.timeliness_reason or row.outcome_reason}"] += 1
+        reason = row.timeliness_reason if row.timeliness == "void" else row.outcome_reason
+        found.reasons[f"void {reason}"] += 1
+        if reason != "own_fault":
+            found.noted.append(evidence(claim))
     if row.timeliness is None or row.outcome is None:
         if blind.get(row.observer):
             found.reasons[f"open: {row.observer} is blind, {blind[row.observer]}"] += 1
@@ -147,17 +174,8 @@ def _delivery(claim: Claim, blind: Mapping[str, str], found: Comparison) -> None
         return
     whys = [*_TIMELINESS.get(row.timeliness, _unheard_of)(claim), *_OUTCOME.get(row.outcome, _unheard_of)(claim)]
     found.wrong += [f"{why}: {evidence(claim)}" for why in whys]
-    if row.latency_upper is not None and not _meets(claim):
+    if row.latency_upper is not None and not claim.meets(row.latency_lower, row.latency_upper):
         found.missed.append(evidence(claim))
-
-
-def _meets(claim: Claim) -> bool:
-    """Whether the interval on record meets that in which the first message became visible."""
-    row, origin = claim.delivery, claim.origin
-    if origin is None or not claim.arrivals:
-        return False
-    first = claim.arrivals[0].visible
-    return bool(row.latency_lower <= first.after.since(origin) and first.before.since(origin) <= row.latency_upper)
 
 
 def _unheard_of(claim: Claim) -> list[str]:
@@ -259,8 +277,9 @@ def evidence(claim: Claim) -> str:
         spans = [one.visible for one in claim.arrivals]
         truth = ", ".join(f"[{s.before.since(origin):.4f}, {s.after.since(origin):.4f}]" for s in spans)
     statuses = [request["status"] for request in claim.requests]
+    left = 0.0 if claim.request is None or origin is None else claim.request.since(origin)
     return (
         f"{row.probe_id} {row.channel}: {row.timeliness} ({row.timeliness_reason}), {row.outcome} "
         f"({row.outcome_reason}), interval {interval} by {row.latency_basis or 'nothing'}; publish "
-        f"{claim.step.result}; truly visible {truth}; the API answered {statuses or 'nothing'}"
+        f"{claim.step.result}, left {left:.4f} later; truly visible {truth}; the API answered {statuses or 'nothing'}"
     )

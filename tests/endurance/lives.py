@@ -152,6 +152,8 @@ def _complaint(line: bytes) -> str | None:
         return None
     if not isinstance(said, dict) or said.get("level") not in {"error", "critical", "exception"}:
         return None
-    if str(said.get("reason", "")).startswith("Ledger"):
+    raised = str(said.get("exception", "")).rpartition("\n")[2].removeprefix("prober.errors.")
+    reason = str(said.get("reason") or raised)
+    if reason.startswith("Ledger"):
         return None
-    return line.decode(errors="replace").strip()
+    return f"life {said.get('life')}: {said.get('event')} {said.get('error', '')}\n{said.get('exception', '')}"

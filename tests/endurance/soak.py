@@ -39,6 +39,9 @@ TARGET_TIMEOUT = "3s"
 LAST_LIFE = 150.0
 """Seconds that the last life may take: a blind channel's grace is 60 s."""
 
+MOST_TOLD = 20
+"""Complaints that are printed at the most: a loop that fails again and again says the same."""
+
 MOST_UNDECIDED = 0.5
 """The share of deliveries of which nothing certain may be said."""
 
@@ -79,7 +82,7 @@ class Report:
         ]
         wrong = [f"wrong verdict: {why}" for why in c.wrong]
         wrong += [f"interval misses the truth: {why}" for why in c.missed]
-        wrong += [*c.unexplained, *self.others]
+        wrong += [*c.unexplained, *self.others[:MOST_TOLD]]
         return [
             f"seed {self.plan.seed}",
             "publishes: " + _counts(c.results),
@@ -87,6 +90,7 @@ class Report:
             "reasons:   " + _counts(c.reasons),
             "verdicts:",
             *rows,
+            *(f"void: {what}" for what in c.noted[:MOST_TOLD]),
             *wrong,
             f"deliveries {c.deliveries}, wrong verdicts {len(c.wrong)}, intervals that miss the truth {len(c.missed)}, "
             f"double takes {self.double_takes}, restarts {self.restarts}",

@@ -13,6 +13,9 @@ from prober.clock import Instant
 Verdict = tuple[str, str]
 """A verdict's word, and the reason where the design names one (void)."""
 
+Mail = tuple[str, str, int, str]
+"""The hash of a mail's header block, the folder (under its numbering) in which it was seen, by which read, its id."""
+
 LEARNING_TIME = 600.0
 
 
@@ -100,9 +103,8 @@ class Expectation:
     act: Act
     stop: Act | None
     first: Sight | None = None
-    others: list[Sight] = field(default_factory=list)
+    mails: list[Mail] = field(default_factory=list)
     copies: int = 0
-    strays: list[str] = field(default_factory=list)
     timeliness: Verdict | None = None
     outcome: Verdict | None = None
     latency: tuple[float, float, bool] | None = None
@@ -139,6 +141,8 @@ class Reference:
     waiting: list[Sight] = field(default_factory=list)
     strays: list[tuple[str, str]] = field(default_factory=list)
     sights: dict[tuple[str, str], Sight] = field(default_factory=dict)
+    loose: dict[str, list[Mail]] = field(default_factory=dict)  # of no delivery (yet), by channel
+    turn: int = 0
     coverage: dict[str, Coverage] = field(default_factory=dict)
     failed_read: dict[str, Instant] = field(default_factory=dict)
     clocks: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
@@ -169,12 +173,14 @@ class Reference:
 
     def learn(self, values: list[tuple[str, str, str]]) -> None:
         """Keys that an answer told, and the messages that waited for them."""
+        self.turn += 1
         self.keys += values
         told = {value for value, _, _ in values}
         for sight in list(self.waiting):
             owners = self.owners(sight.channel, told.intersection(sight.unsigned))
             if owners:
                 self.waiting.remove(sight)
+                self.loose[sight.channel] = [mail for mail in self.loose[sight.channel] if mail[3] != sight.id]
                 for owner in owners:
                     self.attach(owner, sight)
 
@@ -189,7 +195,8 @@ class Reference:
         """One message, for the first time or again."""
         known = self.sights.get((sight.channel, sight.id))
         if known is not None:
-            if sight.upper.since(known.upper) < 0:
+            judged = any(e.first is known and e.latency is not None for e in self.expectations)
+            if sight.upper.since(known.upper) < 0 and not judged:
                 known.upper, known.how = sight.upper, sight.how
             return
         self.sights[sight.channel, sight.id] = sight
@@ -204,15 +211,15 @@ class Reference:
             owners, sight.stray = [], "unmatched"
         else:
             owners = self.owners(sight.channel, set(sight.unsigned))
-            if not owners and self.may_learn(sight.channel):
-                sight.until = now.plus(LEARNING_TIME)
-                self.waiting.append(sight)
-                return
             sight.stray = "" if owners else "unmatched"
         for owner in owners:
             self.attach(owner, sight)
-        if sight.stray:
-            self.strays.append((sight.channel, sight.stray))
+        if sight.stray and not self.moved(self.loose.setdefault(sight.channel, []), sight):
+            if not sight.genuine and not sight.bad and sight.allowed and self.may_learn(sight.channel):
+                sight.until = now.plus(LEARNING_TIME)
+                self.waiting.append(sight)
+            else:
+                self.strays.append((sight.channel, sight.stray))
 
     def may_learn(self, channel: str) -> bool:
         """Whether a publication that covers the channel has a step without an answer."""
@@ -221,30 +228,33 @@ class Reference:
 
     def attach(self, owner: Expectation, sight: Sight) -> None:
         """The first genuine sighting decides; the others are the same message moved, copies or strays."""
+        if self.moved(owner.mails, sight):
+            return
         late = self.after_horizon(owner, sight)
+        stray = ""
         if owner.act.result == "refused":
             stray = "after_refusal"
+        elif owner.first is None and (late or owner.outcome is not None):
+            stray = "after_horizon"
         elif owner.first is None:
-            stray = "after_horizon" if late or owner.outcome is not None else ""
-            if not stray:
-                owner.first = sight
-        elif self.moved(owner, sight):
-            stray = ""
-            owner.others.append(sight)
+            owner.first = sight
+        elif late:
+            stray = "replayed"
         else:
-            stray = "replayed" if late else ""
-            owner.copies += not late
-            if not late:
-                owner.others.append(sight)
+            owner.copies += 1
         if stray:
-            owner.strays.append(stray)
             self.strays.append((owner.channel, stray))
 
-    @staticmethod
-    def moved(owner: Expectation, sight: Sight) -> bool:
-        """The same mail elsewhere: its folder does not yet hold as many of it as another one held."""
-        assert owner.first is not None
-        same = [other.folder for other in [owner.first, *owner.others] if other.fingerprint == sight.fingerprint]
+    def moved(self, mails: list[Mail], sight: Sight) -> bool:
+        """The same mail in another folder or under new numbers, unless one read showed both."""
+        if sight.fingerprint == sight.id:
+            return False  # not a mail
+        same = [
+            folder
+            for fingerprint, folder, turn, _ in mails
+            if fingerprint == sight.fingerprint and (turn != self.turn or folder == sight.folder)
+        ]
+        mails.append((sight.fingerprint, sight.folder, self.turn, sight.id))
         return any(same.count(folder) > same.count(sight.folder) for folder in same)
 
     @staticmethod
@@ -326,8 +336,8 @@ class Reference:
         if stop is None or not stop.result:
             return None
         due, _ = e.origins()
-        in_time = stop.result == "accepted" and stop.ended is not None and not surely_from_or_doubtful(stop.ended, due)
-        if not in_time:
+        ended = stop.ended if stop.result == "accepted" else None
+        if ended is None or ended.since(due) + ended.doubt(due) >= 0:
             return "void", "stop_too_late"
         if e.first is not None:
             return "unwanted", ""
@@ -354,7 +364,8 @@ class Reference:
             return None
         if e.channel not in served:
             return "void", "world_gone"
-        failed = self.failed_read.get(self.observer_of[e.channel])
+        reads = [self.failed_read.get(self.observer_of[e.channel]), self.failed_read.get(e.channel)]
+        failed = max((read for read in reads if read), key=lambda read: read.since(latest), default=None)
         return ("void", "blind") if failed and failed.since(latest) >= e.give_up else None
 
     def interval(self, e: Expectation, sight: Sight) -> tuple[float, float, bool]:
@@ -371,17 +382,16 @@ class Reference:
         if alarm:
             lower = floor
         offset = self.clocks.get(("provider", earliest.boot_id))
-        if sight.stamp is None or offset is None or latest.boot_id != earliest.boot_id:
+        if sight.stamp is None or offset is None:
             return lower, upper, alarm
-        by_stamp = (sight.stamp - offset[1] - latest.boottime, sight.stamp + 1 - offset[0] - earliest.boottime)
+        unsure = max(0.0, latest.since(earliest) + latest.doubt(earliest))
+        by_stamp = (
+            sight.stamp - offset[1] - earliest.boottime - unsure,
+            sight.stamp + 1 - offset[0] - earliest.boottime,
+        )
         both = (max(lower, by_stamp[0]), min(upper, by_stamp[1]))
         return (*both, alarm) if both[0] <= both[1] else (lower, upper, True)
 
     def each(self, wanted: Callable[[Act], bool]) -> Iterator[tuple[str, Act]]:
         """The steps that are wanted, with their probes."""
         return ((probe, act) for (probe, _), act in self.acts.items() if wanted(act))
-
-
-def surely_from_or_doubtful(moment: Instant, bound: Instant) -> bool:
-    """Whether ``moment`` may have been at or after ``bound``."""
-    return moment.since(bound) + moment.doubt(bound) >= 0

@@ -73,6 +73,7 @@ class Rig:
         self.place = str(folder / "ledger.sqlite")
         self.world = self.new_world(weather)
         self.poll = poll
+        self.observer: type[WorldObserver] = WorldObserver
         self.lives = 0
 
     def new_world(self, weather: str = "seed: 1", world_id: str = "w0rld1") -> InProcessWorld:
@@ -100,7 +101,7 @@ class Rig:
             self.clock.watch(ledger.busy)
             watches = []
             for name in observers:
-                observer = WorldObserver(f"{name}-observer", self.world, (channels[name],), poll=self.poll)
+                observer = self.observer(f"{name}-observer", self.world, (channels[name],), poll=self.poll)
                 watches.append(Watch(observer, {name: channels[name]}))
             for watch in watches:
                 await watch.observer.__aenter__()

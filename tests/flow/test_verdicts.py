@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from prober.model import Batch
 from prober.report.result import ProbeResult
+from prober.sandbox.inprocess import WorldObserver
 from tests.flow.rig import ALERT, SCENARIO, Life, Rig, conserved, total, verdicts
 
 CHANNELS = ("email", "slack", "discord")
@@ -158,6 +160,31 @@ async def test_channel_that_stays_blind_is_void_and_never_lost(tmp_path: Path) -
         assert verdicts(probe)["slack"] == ("void", "void")
         assert slack.outcome is not None
         assert slack.outcome.reason == "blind"
+        assert await life.flow.ledger.read(conserved)
+
+
+class Faulty(WorldObserver):
+    """An adapter with an error of our own: on Slack every read after the first raises it."""
+
+    reads = 0
+
+    async def read(self, cursor: str | None) -> Batch:
+        self.reads += 1
+        if self.name == "slack-observer" and self.reads > 1:
+            raise TypeError("a bug")
+        return await super().read(cursor)
+
+
+async def test_error_of_our_own_in_a_read_is_void_and_ends(tmp_path: Path) -> None:
+    """A bug in an adapter is blindness, counted as ours: the delivery ends void and the others stay right."""
+    rig = Rig(tmp_path, "channels: {slack: {loss: 1.0}}")
+    rig.observer = Faulty
+    async with rig.world_turning(), rig.life() as life:
+        await life.launch(1)
+        await rig.clock.advance(190)
+        (probe,) = await rig.results(life)
+        assert verdicts(probe) == {"email": GOOD, "slack": ("void", "void"), "discord": GOOD}
+        assert life.loops.internal_errors["observe", "TypeError"] > 0
         assert await life.flow.ledger.read(conserved)
 
 

@@ -74,7 +74,7 @@ def all_records(conn: Connection) -> tuple[ProbeRecord, ...]:
 async def test_defect_07_kill_with_deliveries_outstanding(
     tmp_path: Path, latency: str, within: float, wait: bool, expected: set[str]
 ) -> None:
-    """kill -9 with fifteen deliveries outstanding: the next life resolves each exactly once and publishes none again."""
+    """kill -9 with fifteen deliveries outstanding: the next life resolves each exactly once and repeats no request."""
     count, config, ledger = 5, tmp_path / "prober.yaml", tmp_path / "ledger.sqlite"
     async with start_sandbox() as sandbox, sandbox.control() as control:
         config.write_text(dump_configuration(sandbox.configuration), encoding="utf-8")
@@ -288,6 +288,9 @@ class Audience:
 
     def blind(self, observer: str, why: str) -> None:
         """Not asked about."""
+
+    def held_up(self, seconds: float) -> None:
+        """Not asked about either."""
 
 
 async def test_defect_16_a_stop_drains(tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ BOUNDARIES = [
     ("record", 1),
     ("record", 2),
     ("record", 3),
-    ("expire_candidates", 1),
     ("settle_due", 1),
     ("settle_due", 2),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -22,6 +23,16 @@ def test_ended_process_is_dead() -> None:
     code = "from prober.processes import this_process; print(this_process())"
     name = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert not alive(name)
+
+
+def test_unburied_process_is_dead() -> None:
+    """A process that has ended but that its parent has not waited for takes no more steps."""
+    code = "from prober.processes import this_process; print(this_process())"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        name = child.stdout.readline().strip()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert not alive(name)
 
 
 def test_nonsense_is_dead() -> None:

@@ -19,6 +19,7 @@ from prober.config import load_settings, validate_adapter
 from prober.model import Outcome, Timeliness
 from prober.observers.discord import DiscordSettings
 from prober.observers.imap import ImapSettings
+from prober.observers.s3 import S3Settings
 from prober.observers.slack import SlackSettings
 from prober.report.values import EXIT_CODES
 from prober.resources import contents_directory, scenarios_directory
@@ -30,6 +31,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "scenarios/README.md"
 README = PAGES[0].read_text(encoding="utf-8")
 BLOCKS = {
     "configuration": r"environment:",
+    "observer": r"# another observer:",
     "weather": r"# weather:",
     "scenario": r"# scenario:",
 }
@@ -43,7 +45,7 @@ ENVIRON = {
         "PROBER_DISCORD_TOKEN",
     )
 }
-SETTINGS: dict[str, Any] = {"imap": ImapSettings, "slack": SlackSettings, "discord": DiscordSettings}
+SETTINGS: dict[str, Any] = {"imap": ImapSettings, "s3": S3Settings, "slack": SlackSettings, "discord": DiscordSettings}
 
 
 def yaml_blocks(text: str = README) -> list[str]:
@@ -78,8 +80,9 @@ def test_the_configuration_is_a_configuration(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "secrets/publishing-token").write_text("a token of the test\n", encoding="utf-8")
     (tmp_path / "prober.yaml").write_text(block("configuration"), encoding="utf-8")
     settings = load_settings(tmp_path / "prober.yaml")
-    assert {raw["adapter"] for raw in settings.observers.values()} == set(OBSERVERS)
-    for raw in settings.observers.values():
+    other = yaml.safe_load(block("observer"))
+    assert {raw["adapter"] for raw in settings.observers.values()} | {other["adapter"]} == set(OBSERVERS)
+    for raw in (*settings.observers.values(), other):
         validate_adapter(SETTINGS[raw["adapter"]], raw)
     scenarios = load_scenarios(scenarios_directory(), contents_directory())
     assert drafting(settings).templates.keys() <= {scenario.content.template for scenario in scenarios.values()}

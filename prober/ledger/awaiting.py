@@ -1,0 +1,52 @@
+"""Deliveries that wait for a fact because time alone settles them no more, and which facts end that."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, and_, bindparam, case, or_, text, update
+
+from prober.clock import Instant
+from prober.judge import BLIND_GRACE_SHARE, MIN_BLIND_GRACE
+from prober.ledger.tables import deliveries
+
+_GRACE = case(
+    (deliveries.c.give_up * BLIND_GRACE_SHARE > MIN_BLIND_GRACE, deliveries.c.give_up * BLIND_GRACE_SHARE),
+    else_=MIN_BLIND_GRACE,
+)
+_AFTER_DUE = _GRACE + case((deliveries.c.timeliness.is_(None), deliveries.c.give_up - deliveries.c.within), else_=0.0)
+
+GRACE_IS_OVER = or_(
+    and_(
+        deliveries.c.due_boot_id == bindparam("boot"), deliveries.c.due_boottime + _AFTER_DUE <= bindparam("boottime")
+    ),
+    and_(deliveries.c.due_boot_id != bindparam("boot"), deliveries.c.due_wall + _AFTER_DUE <= bindparam("wall")),
+)
+"""Whether a blind channel's grace after the horizon has ended at the instant (boot, boottime, wall)."""
+
+_WAITING = (deliveries.c.location == bindparam("here"), text("deliveries.open = 1 AND deliveries.dirty = 2"))
+
+_READ = (
+    update(deliveries)
+    .where(
+        *_WAITING,
+        deliveries.c.identity == bindparam("there"),
+        (deliveries.c.due_boot_id != bindparam("boot")) | (deliveries.c.due_boottime <= bindparam("boottime")),
+    )
+    .values(dirty=1)
+)
+_UNREAD = update(deliveries).where(*_WAITING, GRACE_IS_OVER).values(dirty=1)
+_UNREAD_OBSERVER = _UNREAD.where(deliveries.c.observer == bindparam("reader"))
+_UNREAD_CHANNEL = _UNREAD.where(deliveries.c.identity == bindparam("there"))
+
+
+def wake_read(conn: Connection, location: str, identity: str, started: Instant) -> None:
+    """A complete read began: it may answer for what was due by then."""
+    conn.execute(_READ, {"here": location, "there": identity, "boot": started.boot_id, "boottime": started.boottime})
+
+
+def wake_unread(conn: Connection, location: str, now: Instant, *, observer: str = "", identity: str = "") -> None:
+    """A read failed, of an observer or of one channel: it may end the grace of what is blind."""
+    about = {"here": location, "boot": now.boot_id, "boottime": now.boottime, "wall": now.wall}
+    if observer:
+        conn.execute(_UNREAD_OBSERVER, {**about, "reader": observer})
+    else:
+        conn.execute(_UNREAD_CHANNEL, {**about, "there": identity})

@@ -1,0 +1,398 @@
+"""The S3 observer against moto over real sockets: nothing is missed, nothing is claimed that was not read."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import threading
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from prober.clock import Instant
+from prober.errors import Unreadable
+from prober.model import Batch, Channel, ChannelKind, How, Message
+from prober.observers import s3
+from tests.conformance.s3_world import ADA, CLOCK, INBOX, Bucket, mail, open_bucket, pushed, soon, subjects
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def aws() -> AsyncIterator[Bucket]:
+    async with open_bucket(secrets.token_hex(4)) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def bucket(aws: Bucket) -> AsyncIterator[Bucket]:
+    """The bucket and its queues, empty."""
+    await aws.clear()
+    yield aws
+
+
+async def test_a_notification_becomes_a_message(bucket: Bucket) -> None:
+    """A mail is pushed whole, decoded, with S3's stamp and SES's waypoints; the next read returns the same."""
+    async with bucket.observer() as observer:
+        batch = await observer.read(None)
+        key = await bucket.deliver("hello")
+        (message,) = await pushed(observer)
+        again = await observer.read(batch.cursor)
+    (visible,) = bucket.truth
+    assert (message.id, message.channel, message.how) == (key, "email-s3", How.PUSH)
+    assert message.texts[0] == "hello"
+    assert (message.sender, message.recipients) == ("news@target.example", (ADA,))
+    assert message.seen.since(visible.before) >= 0
+    assert message.stamp is not None
+    assert (message.stamp.source, message.stamp.resolution) == ("s3", 1.0)
+    assert abs(message.stamp.at - visible.before.wall) <= 2.0
+    assert {point.name for point in message.waypoints} == {"ses_received", "ses_receipt", "s3_stored"}
+    assert again.messages == (message,)
+    assert again.readings["email-s3"].continues
+
+
+async def test_pushes_are_quick(bucket: Bucket) -> None:
+    """From visible to in our hands half the mails take less than 100 ms."""
+    taken: list[float] = []
+    async with bucket.observer() as observer:
+        await observer.read(None)
+        for number in range(20):
+            await bucket.deliver(f"{number}")
+            (message,) = await pushed(observer)
+            taken.append(message.seen.since(bucket.truth[-1].after))
+    assert sorted(taken)[10] < 0.1
+
+
+async def test_what_was_there_before_is_not_read(bucket: Bucket) -> None:
+    """Without a cursor the observer begins now, and says that it begins."""
+    for number in range(5):
+        await bucket.deliver(f"{number}")
+    bucket.faults.late = None
+    async with bucket.observer(queue_url=None) as observer:
+        batch = await observer.read(None)
+        assert batch.messages == ()
+        assert not batch.readings["email-s3"].continues
+        assert batch.readings["email-s3"].started.since(bucket.truth[-1].after) > 0
+        await bucket.deliver("new")
+        batch = await observer.read(batch.cursor)
+        assert subjects(batch.messages) == ["new"]
+        assert batch.readings["email-s3"].continues
+        assert observer.poll == 5.0
+
+
+async def test_silence_is_no_reading_and_a_read_moves_the_watermark(bucket: Bucket) -> None:
+    """With every notification dropped a wait ends without news, and the next read finds the mail by itself."""
+    bucket.faults.late = None
+    async with bucket.observer() as observer:
+        first = await observer.read(None)
+        await bucket.deliver("unannounced")
+        wake = await observer.wait(soon(0.2))
+        batch = await observer.read(first.cursor)
+    assert (wake.pushed, wake.unread) == ((), False)
+    assert [message.how for message in batch.messages] == [How.POLL]
+    reading = batch.readings["email-s3"]
+    assert reading.started.since(first.readings["email-s3"].started) > 0
+    assert reading.ended.since(reading.started) >= 0
+
+
+async def test_a_late_notification_of_what_was_read_pushes_nothing(bucket: Bucket) -> None:
+    """What a listing has found first is not fetched again when its notification comes, which is then deleted."""
+    bucket.faults.late = None
+    async with bucket.observer() as observer:
+        batch = await observer.read(None)
+        key = await bucket.deliver("first listed")
+        batch = await observer.read(batch.cursor)
+        assert [message.id for message in batch.messages] == [key]
+        bucket.send(s3_event(bucket, key))
+        bucket.faults.late = 0.0
+        marker = await bucket.deliver("behind it")
+        assert [message.id for message in await pushed(observer)] == [marker]
+        await until(lambda: bucket.left() == 0)
+
+
+async def test_each_form_of_notification_is_understood(bucket: Bucket) -> None:
+    """S3's own events, bare and in SNS's envelope, with keys in form encoding, push; test events and strangers do not.
+
+    What is handled is deleted; what is not ours stays in the queue for whoever it is meant for.
+    """
+    keys = [bucket.put(name, mail(name)) for name in ("a b+c%2Fd", "ünï/cödé", "plain")]
+    async with bucket.observer() as observer:
+        bucket.send({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": bucket.servers.bucket})
+        bucket.send("no JSON at all")
+        bucket.send(json.dumps(s3_event(bucket, "inbound/x")).replace(bucket.servers.bucket, "another-bucket"))
+        bucket.send(s3_event(bucket, "inbound/a+b%2Bc%252Fd"))
+        bucket.send(
+            {"Type": "Notification", "Message": json.dumps(s3_event(bucket, "inbound/%C3%BCn%C3%AF/c%C3%B6d%C3%A9"))}
+        )
+        bucket.send(ses_notification(bucket, keys[2]))
+        messages = await pushed(observer, 3)
+        await until(lambda: bucket.left() == 2)
+    assert {message.id for message in messages} == set(keys)
+    assert subjects(messages) == [message.id.removeprefix("inbound/") for message in messages]
+
+
+async def test_a_duplicate_notification_does_no_harm(bucket: Bucket) -> None:
+    """However often a mail is told of, it is one message, seen when it was told of first."""
+    async with bucket.observer() as observer:
+        batch = await observer.read(None)
+        key = await bucket.deliver("once")
+        (message,) = await pushed(observer)
+        for _ in range(3):
+            bucket.send(ses_notification(bucket, key))
+        batch = await observer.read(batch.cursor)
+        await until(lambda: bucket.left() == 0)
+        more = (await observer.wait(CLOCK.now())).pushed
+        last = await observer.read(batch.cursor)
+    assert [one.id for one in batch.messages] == [key]
+    assert {one.id for one in more} <= {key}
+    assert all(one.seen.since(message.seen) >= 0 for one in [*more, *batch.messages])
+    assert last.messages == ()
+
+
+async def test_a_notification_without_its_object_asks_for_a_read(bucket: Bucket) -> None:
+    """A notification alone is no sighting: where the object is not there only a read can tell."""
+    async with bucket.observer() as observer:
+        batch = await observer.read(None)
+        bucket.send(s3_event(bucket, "inbound/never-put"))
+        wake = await observer.wait(soon())
+        assert (wake.pushed, wake.unread) == ((), True)
+        assert (await observer.read(batch.cursor)).messages == ()
+
+
+async def test_nothing_is_missed_while_connections_are_cut(bucket: Bucket) -> None:
+    """While every connection is cut again and again each mail is read, once, and coverage never breaks."""
+    expected: set[str] = set()
+
+    async def flow() -> None:
+        for number in range(60):
+            expected.add(await bucket.deliver(f"{number}"))
+            bucket.servers.drop_connections()
+
+    async with bucket.observer() as observer:
+        batch = await observer.read(None)
+        flowing = asyncio.create_task(flow())
+        messages, batch = await collect(observer, batch, lambda seen: flowing.done() and len(seen) >= len(expected))
+        await flowing
+    assert sorted(message.id for message in messages) == sorted(expected)
+    assert batch.readings["email-s3"].continues
+
+
+async def test_sight_returns_with_the_server(bucket: Bucket) -> None:
+    """While AWS is away reads say so; when it is back the first read finds what came meanwhile, as history."""
+    async with bucket.observer() as observer:
+        batch = await observer.read(None)
+        await bucket.servers.suspend()
+        assert (await observer.wait(soon())).unread, "a lost queue is a reason to read"
+        assert "cannot receive" in observer.push_trouble
+        with pytest.raises(Unreadable) as blind:
+            await observer.read(batch.cursor)
+        assert blind.value.reason == "unreachable"
+        bucket.put("meanwhile", mail("meanwhile"))
+        await bucket.servers.resume()
+        batch = await observer.read(batch.cursor)
+        assert subjects(batch.messages) == ["meanwhile"]
+        assert [message.how for message in batch.messages] == [How.HISTORY]
+        assert batch.readings["email-s3"].continues
+        await until(lambda: not observer.push_trouble)
+
+
+async def test_another_instance_resumes(bucket: Bucket) -> None:
+    """A cursor means the same to a later observer: nothing twice, nothing missing, coverage unbroken."""
+    async with bucket.observer() as observer:
+        cursor = (await observer.read(None)).cursor
+        await bucket.deliver("one")
+        await pushed(observer)
+        batch = await observer.read(cursor)
+        assert subjects(batch.messages) == ["one"]
+    await bucket.deliver("two")
+    async with bucket.observer(queue_url=None) as observer:
+        batch = await observer.read(batch.cursor)
+        assert subjects(batch.messages) == ["two"]
+        assert batch.readings["email-s3"].continues
+        assert (await observer.read(batch.cursor)).messages == ()
+
+
+async def test_a_cursor_of_another_bucket_begins_anew(bucket: Bucket) -> None:
+    """What was read of another prefix, or cannot be understood, says nothing here."""
+    await bucket.deliver("old")
+    async with bucket.observer(queue_url=None, prefix="inbound") as other:
+        foreign = (await other.read(None)).cursor
+    async with bucket.observer(queue_url=None) as observer:
+        for cursor in (foreign, "{", "[]", '{"version":1,"place":"x"}'):
+            batch = await observer.read(cursor)
+            assert batch.messages == ()
+            assert not batch.readings["email-s3"].continues
+
+
+async def test_a_big_bucket_is_read_whole(bucket: Bucket) -> None:
+    """A listing of many pages is complete, in the beginning and in a read whose news lie on different pages."""
+    for number in range(1005):
+        bucket.put(f"{number:05}", b"")
+    async with bucket.observer(queue_url=None) as observer:
+        batch = await observer.read(None)
+        bucket.put("00500-first", mail("first"))
+        bucket.put("99999-last", mail("last"))
+        batch = await observer.read(batch.cursor)
+        assert sorted(subjects(batch.messages)) == ["first", "last"]
+        assert (await observer.read(batch.cursor)).messages == ()
+
+
+async def test_a_flood_is_read_in_parts_that_cover_nothing_yet(bucket: Bucket) -> None:
+    """A read that cannot return everything at once claims no coverage, asks to be repeated, and loses nothing."""
+    async with bucket.observer(queue_url=None) as observer:
+        batch = await observer.read(None)
+        for number in range(s3.MOST_MESSAGES + 5):
+            bucket.put(f"{number}", mail(f"{number}"))
+        first = await observer.read(batch.cursor)
+        assert len(first.messages) == s3.MOST_MESSAGES
+        assert dict(first.readings) == {}
+        assert (await observer.wait(soon())).unread
+        second = await observer.read(first.cursor)
+    assert second.readings["email-s3"].continues
+    assert len({message.id for message in (*first.messages, *second.messages)}) == s3.MOST_MESSAGES + 5
+
+
+async def test_a_reading_covers_what_was_visible_at_its_start(bucket: Bucket) -> None:
+    """While mail flows, every message that was visible when a read started has been returned when it ends."""
+    bucket.faults.late = None
+    seen: dict[str, Instant] = {}
+
+    async def flow() -> None:
+        for number in range(40):
+            await bucket.deliver(f"{number}")
+
+    async with bucket.observer(queue_url=None) as observer:
+        batch = await observer.read(None)
+        flowing = asyncio.create_task(flow())
+        while not flowing.done() or len(seen) < 40:
+            batch = await observer.read(batch.cursor)
+            seen |= {message.id: message.seen for message in batch.messages}
+            started = batch.readings["email-s3"].started
+            assert {one.message_id for one in bucket.truth if started.since(one.after) >= 0} <= set(seen)
+        await flowing
+
+
+async def test_an_object_that_was_removed_is_no_error(bucket: Bucket) -> None:
+    """What a lifecycle rule or a person removes is forgotten, and the reads go on."""
+    async with bucket.observer(queue_url=None) as observer:
+        batch = await observer.read(None)
+        key = await bucket.deliver("removed later")
+        batch = await observer.read(batch.cursor)
+        bucket.servers.client("s3").delete_object(Bucket=bucket.servers.bucket, Key=key)
+        batch = await observer.read(batch.cursor)
+    assert batch.messages == ()
+    assert batch.readings["email-s3"].continues
+
+
+async def test_each_mail_goes_to_its_recipient(bucket: Bucket) -> None:
+    """Of several channels the envelope's recipients, told by SES, decide before the letter head."""
+    other = Channel("other", ChannelKind.EMAIL, "ses", "bob@w.sandbox.example")
+    async with bucket.observer((INBOX, other)) as observer:
+        batch = await observer.read(None)
+        await bucket.deliver("hidden copy", to="bob@w.sandbox.example", recipient="ada+1@w.sandbox.example")
+        (message,) = await pushed(observer)
+        bucket.put("unannounced", mail("unannounced", "bob@w.sandbox.example"))
+        batch = await observer.read(batch.cursor)
+    assert set(batch.readings) == {"email-s3", "other"}
+    assert message.channel == "email-s3"
+    assert message.recipients[0] == "ada+1@w.sandbox.example"
+    assert {one.texts[0]: one.channel for one in batch.messages} == {"hidden copy": "email-s3", "unannounced": "other"}
+
+
+async def test_a_huge_mail_is_read_up_to_its_bound(bucket: Bucket) -> None:
+    """No more of an object is fetched than allowed, and what was fetched is read."""
+    async with bucket.observer(queue_url=None, max_message_bytes=2048) as observer:
+        batch = await observer.read(None)
+        bucket.put("huge", mail("huge") + b"x" * 1_000_000)
+        (message,) = (await observer.read(batch.cursor)).messages
+    assert message.texts[0] == "huge"
+    assert sum(map(len, message.texts)) < 10_000
+
+
+async def test_leaving_ends_every_thread(bucket: Bucket) -> None:
+    """No thread of the observer is left when it has been left, also in the middle of a long poll or an outage."""
+    before = own_threads()
+    for out in (False, True):
+        observer = bucket.observer()
+        async with observer:
+            await observer.read(None)
+            assert len(own_threads() - before) == 2
+            if out:
+                await bucket.servers.suspend()
+        assert own_threads() == before
+        with pytest.raises(Unreadable):
+            await observer.read(None)
+
+
+async def test_a_cancelled_read_leaves_the_observer_whole(bucket: Bucket) -> None:
+    """A read that nobody waits for any more loses nothing: the next one from the same cursor returns it."""
+    async with bucket.observer(queue_url=None) as observer:
+        batch = await observer.read(None)
+        await bucket.deliver("still there")
+        reading = asyncio.create_task(observer.read(batch.cursor))
+        await asyncio.sleep(0)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert subjects((await observer.read(batch.cursor)).messages) == ["still there"]
+
+
+async def test_events_of_ses_are_told_and_deleted(bucket: Bucket) -> None:
+    """What SES publishes is returned once, survives a life that did not come back for it, and is then deleted."""
+    url = bucket.servers.settings()["events_queue_url"].replace(bucket.servers.endpoint_url, bucket.inner_url)
+    body = {"eventType": "Send", "mail": {"messageId": "m-1", "timestamp": "2026-11-23T10:00:00.000Z"}, "send": {}}
+    bucket.servers.client("sqs").send_message(QueueUrl=url, MessageBody=json.dumps(body))
+    async with bucket.observer() as observer:
+        events = await observer.events()
+        assert [(event.message_id, event.name) for event in events] == [("m-1", "send")]
+        assert bucket.left(url=url) == 1
+        assert await observer.events() == ()
+        assert bucket.left(url=url) == 0
+
+
+def s3_event(bucket: Bucket, key: str) -> dict[str, object]:
+    return {
+        "Records": [
+            {
+                "eventSource": "aws:s3",
+                "eventName": "ObjectCreated:Put",
+                "eventTime": "2026-11-23T10:00:00.000Z",
+                "s3": {"bucket": {"name": bucket.servers.bucket}, "object": {"key": key, "size": 1}},
+            }
+        ]
+    }
+
+
+def ses_notification(bucket: Bucket, key: str) -> dict[str, object]:
+    action = {"type": "S3", "bucketName": bucket.servers.bucket, "objectKey": key}
+    return {"notificationType": "Received", "mail": {}, "receipt": {"recipients": [ADA], "action": action}}
+
+
+def own_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith(("s3-", "sqs-"))}
+
+
+async def until(true: object) -> None:
+    """Wait until a condition that nothing announces has come true."""
+    assert callable(true)
+    async with asyncio.timeout(30):
+        while not await asyncio.to_thread(true):
+            await CLOCK.sleep(0.02)
+
+
+async def collect(observer: s3.S3Observer, batch: Batch, enough: object) -> tuple[list[Message], Batch]:
+    """Read, through every failure, until enough messages are seen."""
+    assert callable(enough)
+    messages: list[Message] = []
+    async with asyncio.timeout(50):
+        while not enough(messages):
+            try:
+                batch = await observer.read(batch.cursor)
+            except Unreadable:
+                await observer.wait(soon(0.02))
+                continue
+            messages += batch.messages
+            await observer.wait(soon(0.02))
+    return messages, batch
