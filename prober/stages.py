@@ -138,7 +138,7 @@ async def observe(flow: Flow, watch: Watch) -> Mapping[str, str]:
 
 async def _record_blind(flow: Flow, watch: Watch, error: Unreadable, begun: Instant) -> None:
     name = watch.observer.name
-    await flow.ledger.write(observing.record_unreadable, flow.location, name, error, begun, flow.clock.now())
+    await flow.ledger.write(observing.record_unreadable, flow.location, name, error, begun, now=flow.clock.now())
 
 
 async def _observe(flow: Flow, watch: Watch) -> Mapping[str, str]:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, exists, func, or_, select, text, update
+from sqlalchemy import Connection, Row, and_, bindparam, exists, select, text, update
 
 from prober import correlate
 from prober.clock import Instant
 from prober.errors import LedgerError, Unreadable
 from prober.interval import Interval, offset_from_exchange
 from prober.ledger.attaching import (
-    CANDIDATE,
     MOVED,
     NO_DELIVERY,
     STRAY,
@@ -27,35 +25,24 @@ from prober.ledger.attaching import (
 )
 from prober.ledger.awaiting import wake_read, wake_unread
 from prober.ledger.dialect import insert
+from prober.ledger.holding import EXPIRED, keep_candidate, may_learn
 from prober.ledger.publishing import add_waypoints
 from prober.ledger.tables import (
-    candidates,
     coverage,
     deliveries,
-    held,
     instant_of,
     instant_values,
     keys,
     observers,
     offsets,
     sightings,
-    steps,
 )
 from prober.ledger.totals import Rise, raise_totals
 from prober.marker import Found
-from prober.model import Blindness, Channel, Control, Message, Reading, StepState, StrayReason
-
-MAX_HELD_BYTES = 256 * 1024
-"""Of one message's texts, kept only while a key may still be learned."""
-
-MAX_CANDIDATES = 1000
-"""Sightings that may wait for a key at once."""
+from prober.model import Blindness, Channel, Control, Message, Reading, StrayReason
 
 MAX_ID = 300
 """Characters of a message's id on record."""
-
-LEARNING_TIME = 600.0
-"""Seconds for which a sighting waits for its key."""
 
 
 class CursorMoved(LedgerError):
@@ -128,7 +115,13 @@ def _record_blind(conn: Connection, location: str, channel: Channel, blindness: 
 
 
 def record_unreadable(
-    conn: Connection, location: str, observer: str, error: Unreadable, begun: Instant, now: Instant | None = None
+    conn: Connection,
+    location: str,
+    observer: str,
+    error: Unreadable,
+    begun: Instant,
+    *,
+    now: Instant | None = None,
 ) -> None:
     """The observer is blind: since when, why, and when the latest failed read began."""
     values = {"blind_reason": error.reason, "blind_detail": error.detail[:500], **instant_values("failed_read", begun)}
@@ -148,7 +141,7 @@ def record_unreadable(
 def expire_candidates(conn: Connection, location: str, now: Instant) -> int:
     """Count as unmatched the sightings whose key nobody can learn any more."""
     about = {"boot": now.boot_id, "boottime": now.boottime, "wall": now.wall}
-    rows = [row for row in conn.execute(_EXPIRED, about) if row.location == location]
+    rows = [row for row in conn.execute(EXPIRED, about) if row.location == location]
     if not rows:
         return 0
     rise = Rise()
@@ -246,8 +239,8 @@ def _record_message(
         return 1
     if moved(conn, row, NO_DELIVERY, entry):
         put_sighting(conn, {**row, "role": MOVED}, entry)
-    elif attribution.candidates and _may_learn(conn, location, channel):
-        _keep_candidate(conn, row, attribution.candidates, message, entry)
+    elif attribution.candidates and may_learn(conn, location, channel):
+        keep_candidate(conn, row, attribution.candidates, message, entry)
     else:
         _put_stray(conn, channel, row, attribution.stray or StrayReason.UNMATCHED, entry)
     return 1
@@ -300,29 +293,6 @@ _KNOWN = (
     )
     .where(keys.c.value.in_(bindparam("values", expanding=True)))
 )  # fmt: skip
-# By the ids that are held, which are few; a join would begin with all sightings of the location.
-_EXPIRED = select(sightings.c.id, sightings.c.channel, sightings.c.location).where(
-    sightings.c.id.in_(
-        select(held.c.sighting_id).where(
-            or_(
-                and_(held.c.until_boot_id == bindparam("boot"), held.c.until_boottime <= bindparam("boottime")),
-                and_(held.c.until_boot_id != bindparam("boot"), held.c.until_wall <= bindparam("wall")),
-            )
-        )
-    )
-)
-_STILL_LEARNING = (
-    select(steps.c.number)
-    .join(deliveries, deliveries.c.probe_id == steps.c.probe_id)
-    .where(
-        text("deliveries.open = 1"),
-        deliveries.c.location == bindparam("location"),
-        deliveries.c.identity == bindparam("identity"),
-        steps.c.state.in_([StepState.PLANNED.value, StepState.TAKEN.value]),
-    )
-    .limit(1)
-)
-_WAITING = select(func.count()).select_from(held)
 
 
 def _seen_before(conn: Connection, row: Mapping[str, Any], message: Message) -> bool:
@@ -351,39 +321,6 @@ def _known_keys(
         bound = row.id is not None and row.key_channel in {"", row.channel}
         known.append(correlate.KnownKey(row.key_value, row.key_probe, row.id if bound else None))
     return known, {row.id: row for row in found if row.id is not None}
-
-
-def _may_learn(conn: Connection, location: str, channel: Channel) -> bool:
-    """Whether some publication that covers this channel is not answered yet, and there is room to wait for it."""
-    about = {"location": location, "identity": channel.identity}
-    if conn.execute(_STILL_LEARNING, about).first() is None:
-        return False
-    return int(conn.execute(_WAITING).scalar_one()) < MAX_CANDIDATES
-
-
-def _keep_candidate(
-    conn: Connection, row: dict[str, Any], ids: tuple[str, ...], message: Message, entry: Entry
-) -> None:
-    sighting = put_sighting(conn, {**row, "role": CANDIDATE}, entry)
-    conn.execute(
-        insert(conn, candidates).on_conflict_do_nothing(), [{"value": i, "sighting_id": sighting} for i in ids]
-    )
-    conn.execute(
-        held.insert().values(sighting_id=sighting, texts=json.dumps(_bounded(message.texts), ensure_ascii=False),
-                             **instant_values("until", entry.now.plus(LEARNING_TIME)))
-    )  # fmt: skip
-
-
-def _bounded(texts: Sequence[str]) -> list[str]:
-    """As much of the texts as may be held, counted in bytes."""
-    bounded, room = [], MAX_HELD_BYTES
-    for text_ in texts:
-        part = text_.encode("utf-8", "replace")[:room]
-        bounded.append(part.decode("utf-8", "ignore"))
-        room -= len(part)
-        if room <= 0:
-            break
-    return bounded
 
 
 def _short(message_id: str) -> str:

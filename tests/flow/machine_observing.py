@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import strategies as st
@@ -178,5 +179,6 @@ class ObservingMachine(PublishingMachine):
     @rule(observer=st.sampled_from(["mailbox", "app"]), lag=DELAYS)
     def read_fails(self, observer: str, lag: float) -> None:
         begun = self.now.plus(-lag)
-        self.write(observing.record_unreadable, HERE, observer, Unreadable("login_refused"), begun, self.now)
+        record = partial(observing.record_unreadable, now=self.now)
+        self.write(record, HERE, observer, Unreadable("login_refused"), begun)
         self.reference.failed_read[observer] = begun

@@ -55,7 +55,7 @@ class LedgerMachine(ObservingMachine):
         kind=st.sampled_from(["now", "now", "now", "later", "scheduled", "never"]),
         send=st.booleans(),
         give_up=st.sampled_from([16.0, 24.0, 800.0]),
-        end=st.sampled_from([*["accepted"] * 8, *ENDS, "error", "timeout", "dies", "open"]),
+        end=st.sampled_from([*["accepted"] * 8, *ENDS, "error", "timeout", "dies", "dies", "dies", "open"]),
         sent=st.sampled_from([*["accepted"] * 4, *ENDS, "dies", "open"]),
         early=ARRIVALS,
         late=ARRIVALS,

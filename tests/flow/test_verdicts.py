@@ -104,6 +104,33 @@ async def test_5xx_that_shows_nowhere_is_moot_and_unanswered(tmp_path: Path) -> 
     assert verdicts(probe) == dict.fromkeys(CHANNELS, ("moot", "unanswered"))
 
 
+@pytest.mark.parametrize(
+    "weather", ["error_rate: 1.0", "accepted_but_500: 1.0", "timeout_rate: 1.0", "reset_rate: 1.0"]
+)
+async def test_no_publish_is_ever_repeated(tmp_path: Path, weather: str) -> None:
+    """Whatever the answer, or none: the step's request leaves once."""
+    rig = Rig(tmp_path, f"api: {{{weather}}}")
+    async with rig.world_turning(), rig.life() as life:
+        await life.launch(2)
+        await rig.clock.advance(200)
+        assert len(rig.world.world.requests) == 2
+        assert await life.flow.ledger.read(total, "publish_requests_total") == 2
+
+
+async def test_silence_on_a_push_connection_is_no_sight(tmp_path: Path) -> None:
+    """Where pushes are dropped only the reads around the deadline tell: the bounds are theirs, and hold the truth."""
+    pushes = "pushes: {drop: 1.0}"
+    weather = f"channels: {{slack: {{latency: 10s, {pushes}}}, discord: {{latency: 40s, {pushes}}}}}"
+    probe = await outcome(tmp_path, weather, 121)
+    found = {delivery.channel: delivery for delivery in probe.deliveries}
+    assert verdicts(probe) == {"email": GOOD, "slack": GOOD, "discord": ("overdue", "delivered")}
+    slack, discord = found["slack"].latency, found["discord"].latency
+    assert slack is not None
+    assert discord is not None
+    assert slack.lower < 10 < slack.upper <= 30
+    assert 30 <= discord.lower < 40 < discord.upper
+
+
 async def test_5xx_that_was_accepted_all_the_same_is_judged_by_arrival(tmp_path: Path) -> None:
     """A 500 is no proof that nothing was created: what arrives counts, and publish stays bad."""
     probe = await outcome(tmp_path, "api: {accepted_but_500: 1.0}", 5)
