@@ -31,6 +31,9 @@ OTHERS = 5.0
 FIRST_RETRY, MAX_RETRY = 0.25, 5.0
 """Seconds between attempts to see again: sight is back within 10 s of the server."""
 
+GATHER = 0.005
+"""Seconds for which facts are gathered before they are judged together."""
+
 BEAT = 1.0
 """Seconds between two beats that measure how late this process wakes up."""
 
@@ -78,7 +81,8 @@ class Sight:
         times = [last.plus(MAX_RETRY if self.blind else IDLE_READ)]
         if awaited.bound is not None:
             before = awaited.bound.plus(-self.margin())
-            times.append(before if now.since(before) < 0 else awaited.bound)
+            missed = last.since(before) >= 0 or now.since(awaited.bound) >= 0
+            times.append(awaited.bound if missed else before)
         if poll is not None and awaited.open:
             times.append(last.plus(poll))
         return max(times, key=now.since)
@@ -234,9 +238,13 @@ class Loops:
             log.exception("A step ended in an error of our own.", action="own_fault", probe=step.step.probe)
         self._facts.set()
         self._steps.set()
+        self._awaited_changed()
+        await self._tell_change()
+
+    def _awaited_changed(self) -> None:
+        """Let every observer look up when it must read next."""
         for event in self._bounds.values():
             event.set()
-        await self._tell_change()
 
     async def _settle(self) -> None:
         while True:
@@ -246,10 +254,11 @@ class Loops:
                 await self._tell_settled(done.settled)
                 for probe in done.concluded:
                     self._start_once(f"claims {probe}", self._ask_claims(probe))
-                for event in self._bounds.values():
-                    event.set()
+            if done.waits:
+                self._awaited_changed()
             if not done.more:
                 await self._until(self._facts, done.next_due)
+                await self.flow.clock.sleep(GATHER)  # facts come in handfuls: one pass judges them together
 
     async def _beat(self) -> None:
         """Measure our own lateness in seconds, suspends included.
@@ -338,10 +347,14 @@ class Loops:
             now = clock.now()
             awaited = await self.flow.ledger.read(observing.awaited, self.flow.location, name, sight.last_started, now)
             due = sight.next_read(awaited, watch.observer.poll, now)
-            wake = await _wait_or_change(clock, watch, due, changed)
-            await self._record_pushes(watch, wake.pushed)
-            if wake.unread or clock.now().since(due) >= 0:
+            if now.since(due) >= 0:
                 return
+            while not changed.is_set() and clock.now().since(due) < 0:
+                wake = await _wait_or_change(clock, watch, due, changed)
+                await self._record_pushes(watch, wake.pushed)
+                if wake.unread:
+                    return
+            # What was awaited may have been settled meanwhile: looked up once more before anything is read.
 
 
 async def _wait_or_change(clock: Clock, watch: Watch, until: Instant, changed: asyncio.Event) -> Wake:

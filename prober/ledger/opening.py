@@ -135,11 +135,13 @@ def file_system(path: Path, mounts: str = "/proc/self/mounts") -> str:
 
 
 def _engine(url: URL, *, writer: bool) -> Engine:
+    # An error's words go into logs; what strangers wrote stands in the parameters.
     if url.get_backend_name() == "postgresql":
-        return create_engine(url, pool_pre_ping=True)
+        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
     if not writer:
         url = URL.create("sqlite", database=f"file:{url.database}", query={"mode": "ro", "uri": "true"})
-    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False})
+    connecting = {"timeout": BUSY_TIMEOUT, "check_same_thread": False}
+    engine = create_engine(url, poolclass=NullPool, connect_args=connecting, hide_parameters=True)
     event.listen(engine, "connect", _set_up_sqlite_writer if writer else _set_up_sqlite_reader)
     event.listen(engine, "begin", _begin_immediate if writer else _begin_deferred)
     return engine

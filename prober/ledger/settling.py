@@ -38,11 +38,13 @@ class Decision:
 class Settled:
     """What one pass did: (delivery, probe) pairs with a new verdict, and when time alone may next settle one.
 
-    ``concluded`` are probes of which a delivery's outcome is new: first sightings, and horizons reached.
+    ``concluded`` are probes of which a delivery's outcome is new: first sightings, and horizons reached. ``waits``
+    says that a delivery with a new verdict stays open: what is awaited next is its horizon.
     """
 
     settled: tuple[tuple[int, str], ...]
     concluded: frozenset[str]
+    waits: bool
     next_due: Instant | None
     more: bool
 
@@ -73,7 +75,9 @@ def settle_due(conn: Connection, location: str, now: Instant, served: Set[str], 
     if written:
         conn.execute(_WRITE, written)
     raise_totals(conn, location, now.wall, rise)
-    return Settled(tuple(settled), frozenset(concluded), _next_due(conn, location, now), len(rows) == MAX_PASS)
+    waits = any(values["new_open"] and values["new_timeliness"] for values in written)
+    next_due = _next_due(conn, location, now)
+    return Settled(tuple(settled), frozenset(concluded), waits, next_due, len(rows) == MAX_PASS)
 
 
 # Partial indexes serve only queries that spell their condition out: a bound parameter would not do.

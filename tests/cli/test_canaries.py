@@ -161,8 +161,8 @@ async def test_no_canary_in_a_wrong_configuration(world: SandboxProcess, console
         text.replace("environment: sandbox", "environment: '${env:CANARY} ${env:CANARY}'"),
         text.replace(f"token: {token}", f"token: ${{env:{token}"),
     ]
-    for number, one in enumerate(wrong):
-        ended = await run(console, console.write(f"{number}.yaml", one), environ={"CANARY": token})
-        assert ended.code == 2, (number, ended.out, ended.err)
-        assert "Traceback" not in ended.err
-        silent(console, world, ended)
+    configs = [console.write(f"{number}.yaml", one) for number, one in enumerate(wrong)]
+    ended = await asyncio.gather(*(run(console, config, environ={"CANARY": token}) for config in configs))
+    assert [one.code for one in ended] == [2] * len(wrong), ended
+    assert not any("Traceback" in one.err for one in ended)
+    silent(console, world, *ended)

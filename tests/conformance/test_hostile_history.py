@@ -11,8 +11,9 @@ from aiohttp import web
 
 from prober.clock import SystemClock
 from prober.model import Channel, ChannelKind, Message
-from prober.observers import imap_folder
 from prober.observers.discord import DiscordObserver, DiscordSettings
+from prober.observers.imap_folder import MOST_BYTES
+from prober.observers.imap_session import CHUNK
 from prober.observers.slack import SlackObserver, SlackSettings
 from tests.conformance.mail_post import post_office, subjects
 
@@ -103,7 +104,7 @@ async def test_flood_of_large_mails_is_read_in_bounded_bites(anew: bool) -> None
     """However much lies in the mailbox, one read takes in a bounded part of it, and none claims more than it saw."""
     body, count = "x" * 400_000, 60
     size = 2 * len(body)  # the post office repeats its subject
-    bite = imap_folder.MOST_BYTES + imap_folder.CHUNK * size
+    bite = MOST_BYTES + CHUNK * size
     async with post_office() as post, post.observer() as observer:
         batch = await observer.read(None)
         if anew:
@@ -121,4 +122,4 @@ async def test_flood_of_large_mails_is_read_in_bounded_bites(anew: bool) -> None
     assert batch.readings["email"].continues is not anew
     # A mailbox that begins anew is read from its newest messages only; it proves nothing about earlier ones.
     assert seen == (newest[-len(seen) :] if anew else newest)
-    assert len(seen) >= imap_folder.MOST_BYTES // size - 1
+    assert len(seen) >= MOST_BYTES // size - 1

@@ -34,7 +34,7 @@ def slack_messages(key: str, url: str) -> list[Json]:
         {"text": "x", "metadata": {"event_type": "t", "event_payload": {"k": text, "n": HUGE}}},
         {"text": text, "blocks": 5, "attachments": "none", "files": {"a": [None]}, "metadata": [1]},
         {"text": text, "user": {"id": 1}, "bot_id": 7, "app_id": [], "team": HUGE},
-        {"text": text, "bot_id": "\ud800\udfff\0", "username": "\x1b[31m|\r\n", "icons": {"image_48": url}},
+        {"text": text, "bot_id": "\ud800x\0", "username": "\x1b[31m|\r\n", "icons": {"image_48": url}},
         {"text": text, "thread_ts": 0, "edited": "x", "reactions": "many", "ts_": -1e308},
         {"text": "x", "blocks": nested(key, 20)},
         {"text": text, "blocks": nested("deep", 400), "metadata": nested(1, 400)},

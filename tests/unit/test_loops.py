@@ -29,7 +29,10 @@ def test_reads_bracket_a_deadline() -> None:
     sight = looked(0, 0.01)
     awaited = Awaited(True, at(30))
     assert sight.next_read(awaited, None, at(1)).since(at(30)) == pytest.approx(-LEAST_MARGIN)
-    assert sight.next_read(awaited, None, at(29.99)).since(at(30)) == 0
+    assert looked(29.96, 29.97).next_read(awaited, None, at(29.98)).since(at(30)) == 0
+    missed = sight.next_read(awaited, None, at(29.99))
+    assert missed.since(at(29.99)) < 0, "the read before the deadline was not done yet: at once"
+    assert sight.next_read(awaited, None, at(30.2)).since(at(30)) == 0
 
 
 def test_slow_reads_start_earlier() -> None:
