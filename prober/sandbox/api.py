@@ -14,7 +14,7 @@ from aiohttp.typedefs import Handler
 from pydantic import ValidationError
 
 from prober.sandbox.api_routes import PUBLICATION, Routes
-from prober.sandbox.climate import ApiFate
+from prober.sandbox.climate import GARBAGE, ApiFate
 from prober.sandbox.dialects import DOCUMENTED, Dialect, answer
 from prober.sandbox.records import Rejected, Request
 from prober.sandbox.world import World
@@ -165,6 +165,8 @@ class PublishingApi:
             await asyncio.sleep(SILENCE)
         if fate.status in {0, -1}:
             return _cut(request)
+        if fate.status == GARBAGE:
+            return web.Response(body=b"\x00\xff<garbage>{", content_type="application/json")
         response = self._broken(request, fate.status)
         if self._dialect.redirects and fate.status == 500:
             return await _drop_after(request, response)

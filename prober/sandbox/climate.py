@@ -37,6 +37,13 @@ _SERVER_KINDS = {
 }
 
 
+HALF_OPEN = 3600.0
+"""Seconds for which a request on a half-open connection is not answered: longer than anybody waits."""
+
+GARBAGE = -2
+"""The status that stands for an answer which is no JSON."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fate:
     """What becomes of one message: whether it is lost, after how many seconds it and each copy of it come."""
@@ -55,7 +62,8 @@ class Fate:
 class ApiFate:
     """What becomes of one request to the API.
 
-    ``status`` None is the true answer, 0 a reset, -1 silence; ``taken`` says whether the request takes effect.
+    ``status`` None is the true answer, 0 a reset, -1 silence, -2 garbage; ``taken`` says whether the request takes
+    effect.
     """
 
     delay: float
@@ -135,7 +143,9 @@ class Climate(Faults):
         if weather.delay and chance(weather.delay.share, "delay"):
             latencies[0] += _between(weather.delay.by, roll(seed, "delayed by", *about))
         if chance(weather.copies, "copies"):
-            latencies.append(draw_latency(latency, roll(seed, "copy", *about)))
+            copy = draw_latency(latency, roll(seed, "copy", *about))
+            late = weather.copies_later
+            latencies.append(copy if late is None else latencies[0] + _between(late, roll(seed, "copy late", *about)))
         return Fate(
             tuple(latencies),
             damaged=chance(weather.damage, "damage"),
@@ -156,6 +166,7 @@ class Climate(Faults):
             (weather.reset_rate, 0, False),
             (weather.timeout_rate, -1, True),
             (weather.accepted_but_500, 500, True),
+            (weather.garbage_rate, GARBAGE, True),
         ):
             if die < (share or 0.0):
                 return ApiFate(delay, status, taken)
@@ -194,7 +205,10 @@ class Climate(Faults):
     def push(self, server: str, address: str) -> float | None:
         kind = _SERVER_KINDS[server]
         name = self._addresses.get(address, "")
-        pushes = self.over(name, kind).pushes
+        weather = self.over(name, kind)
+        if weather.half_open:
+            return None
+        pushes = weather.pushes
         if pushes is None:
             return 0.0
         seed, number = self._weather.seed, self._next(f"push|{address}")
@@ -207,6 +221,8 @@ class Climate(Faults):
     def request(self, server: str, action: str) -> RequestFault | None:
         number, seed = self._next(f"request|{server}"), self._weather.seed
         for weather in self._of_server(server):
+            if weather.half_open:
+                return RequestFault(HALF_OPEN)
             limit, requests = weather.rate_limit, weather.requests
             if limit and roll(seed, "rate limit", server, number) < limit.share:
                 return RequestFault(status=429, retry_after=limit.retry_after)

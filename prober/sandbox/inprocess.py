@@ -31,7 +31,7 @@ from prober.model import (
     Waypoint,
 )
 from prober.sandbox.boards import Board, InProcessWorld, Posted, message_id
-from prober.sandbox.climate import ApiFate
+from prober.sandbox.climate import GARBAGE, ApiFate
 from prober.sandbox.letters import plain_text
 from prober.sandbox.records import Order, Record, Rejected, Request, sender_address
 
@@ -137,6 +137,8 @@ class WorldTarget:
             raise Unanswered("no answer", f"none within {TIMEOUT:g} s", timeout=True, requested_at=requested_at)
         if fate.status == 0:
             raise Unanswered("connection reset", "the sandbox's weather", requested_at=requested_at, answered_at=now)
+        if fate.status == GARBAGE:
+            raise Unanswered("the answer is no JSON", "garbage", status=200, requested_at=requested_at, answered_at=now)
         if fate.status is not None:
             error = Unanswered if fate.status >= 500 else Refused
             raise error("spoiled by the weather", status=fate.status, requested_at=requested_at, answered_at=now)

@@ -108,11 +108,14 @@ class ChannelWeather(Form):
 
     ``copies``, ``damage`` and ``junk`` are shares of the messages; ``reorder`` the share that is overtaken by the
     channel's next message; ``clock`` the seconds by which the provider's clock is ahead; ``outage`` closes the place.
+    Copies come as soon as the first, or ``copies_later`` by a time drawn evenly from it. ``half_open`` lets
+    connections stand on which nothing comes any more: no answer and no push.
     """
 
     loss: Share | None = None
     latency: LatencyField | None = None
     copies: Share | None = None
+    copies_later: Span | None = None
     damage: Share | None = None
     junk: Share | None = None
     reorder: Share | None = None
@@ -122,6 +125,7 @@ class ChannelWeather(Form):
     rate_limit: RateLimit | None = None
     requests: Requests | None = None
     clock: Offset | None = None
+    half_open: bool | None = None
     outage: bool | None = None
 
     def over(self, other: ChannelWeather) -> ChannelWeather:
@@ -134,7 +138,8 @@ class ApiWeather(Form):
 
     ``status`` is the answer to every request, of which nothing comes. A share ``error_rate`` is answered 500 and a
     share ``reset_rate`` is reset, and nothing comes of them either. A share ``timeout_rate`` takes effect but is
-    never answered; a share ``accepted_but_500`` takes effect but is answered 500. ``rate_limit`` is the number of
+    never answered; a share ``accepted_but_500`` takes effect but is answered 500, a share ``garbage_rate`` takes effect
+    but is answered with what is no JSON. ``rate_limit`` is the number of
     requests per minute; ``clock`` the seconds by which the server's clock is ahead; ``outage`` closes the port.
     """
 
@@ -144,6 +149,7 @@ class ApiWeather(Form):
     reset_rate: Share | None = None
     timeout_rate: Share | None = None
     accepted_but_500: Share | None = None
+    garbage_rate: Share | None = None
     rate_limit: Annotated[int, Field(ge=1)] | None = None
     clock: Offset | None = None
     outage: bool | None = None

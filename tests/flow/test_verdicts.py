@@ -105,7 +105,8 @@ async def test_5xx_that_shows_nowhere_is_moot_and_unanswered(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "weather", ["error_rate: 1.0", "accepted_but_500: 1.0", "timeout_rate: 1.0", "reset_rate: 1.0"]
+    "weather",
+    ["error_rate: 1.0", "accepted_but_500: 1.0", "timeout_rate: 1.0", "reset_rate: 1.0", "garbage_rate: 1.0"],
 )
 async def test_no_publish_is_ever_repeated(tmp_path: Path, weather: str) -> None:
     """Whatever the answer, or none: the step's request leaves once."""
@@ -129,6 +130,36 @@ async def test_silence_on_a_push_connection_is_no_sight(tmp_path: Path) -> None:
     assert discord is not None
     assert slack.lower < 10 < slack.upper <= 30
     assert 30 <= discord.lower < 40 < discord.upper
+
+
+async def test_copy_after_the_verdict_changes_nothing(tmp_path: Path) -> None:
+    """A copy that comes long after the delivery was settled counts as a copy, after the horizon as replayed."""
+    weather = "channels: {slack: {copies: 1.0, copies_later: 60s}, discord: {copies: 1.0, copies_later: 200s}}"
+    rig = Rig(tmp_path, weather, poll=5.0)
+    async with rig.world_turning(), rig.life() as life:
+        await life.launch(1)
+        await rig.clock.advance(300)
+        (probe,) = await rig.results(life)
+        assert verdicts(probe) == dict.fromkeys(CHANNELS, GOOD)
+        assert {delivery.channel: delivery.copies for delivery in probe.deliveries}["slack"] == 1
+        assert await life.flow.ledger.read(total, "copies_total", channel="slack") == 1
+        assert await life.flow.ledger.read(total, "strays_total", channel="discord", reason="replayed") == 1
+        assert await life.flow.ledger.read(conserved)
+
+
+async def test_half_open_connections_are_blindness(tmp_path: Path) -> None:
+    """Connections that stand and bring nothing: nothing is lost, and what came meanwhile is found afterwards."""
+    rig = Rig(tmp_path, "windows: [{from: 2s, to: 100s, channels: {slack: {half_open: true}}}]")
+    async with rig.world_turning(), rig.life() as life:
+        await rig.clock.advance(5)
+        await life.launch(1)
+        await rig.clock.advance(90)
+        (probe,) = await rig.results(life)
+        assert verdicts(probe)["slack"] == ("open", "open")
+        await rig.clock.advance(300)
+        (probe,) = await rig.results(life)
+        assert verdicts(probe)["slack"] == ("ambiguous", "delivered")
+        assert_intervals_hold_the_truth(rig, life, probe)
 
 
 async def test_5xx_that_was_accepted_all_the_same_is_judged_by_arrival(tmp_path: Path) -> None:
