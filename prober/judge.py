@@ -108,7 +108,9 @@ def _arrived(latency: Interval, within: float) -> TimelinessFinding:
         return TimelinessFinding(Timeliness.EARLY, "visible before it was due")
     if latency.upper <= within:
         return TimelinessFinding(Timeliness.ON_TIME)
-    if latency.lower > within:
+    # A complete read that began at the lower bound did not show it: at that very instant it was not visible yet
+    # (measurement: bad if and only if lower >= the deadline).
+    if latency.lower >= within:
         return TimelinessFinding(Timeliness.OVERDUE, "visible only after the deadline")
     return TimelinessFinding(Timeliness.AMBIGUOUS, "the interval straddles the deadline")
 

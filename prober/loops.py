@@ -31,8 +31,8 @@ OTHERS = 5.0
 FIRST_RETRY, MAX_RETRY = 0.25, 5.0
 """Seconds between attempts to see again: sight is back within 10 s of the server."""
 
-GATHER = 0.005
-"""Seconds for which facts are gathered before they are judged together."""
+GATHER, BUSY = 0.005, 0.02
+"""Seconds for which facts are gathered before they are judged together, when passes follow within so many."""
 
 BEAT = 1.0
 """Seconds between two beats that measure how late this process wakes up."""
@@ -249,6 +249,7 @@ class Loops:
     async def _settle(self) -> None:
         while True:
             self._facts.clear()
+            began = self.flow.clock.now()
             done = await stages.settle(self.flow)
             if done.settled:
                 await self._tell_settled(done.settled)
@@ -258,7 +259,8 @@ class Loops:
                 self._awaited_changed()
             if not done.more:
                 await self._until(self._facts, done.next_due)
-                await self.flow.clock.sleep(GATHER)  # facts come in handfuls: one pass judges them together
+                if self.flow.clock.now().since(began) < BUSY:
+                    await self.flow.clock.sleep(GATHER)  # facts come in handfuls: one pass judges them together
 
     async def _beat(self) -> None:
         """Measure our own lateness in seconds, suspends included.

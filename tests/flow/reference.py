@@ -305,7 +305,7 @@ class Reference:
             lower, upper, _ = self.interval(e, e.first)
             if upper < 0:
                 return "early", ""
-            return ("on_time" if upper <= e.within else "overdue" if lower > e.within else "ambiguous"), ""
+            return ("on_time" if upper <= e.within else "overdue" if lower >= e.within else "ambiguous"), ""
         if self.absent(e, e.within):
             if result == "accepted" or self.seen_by_sister(e):
                 return "overdue", ""

@@ -55,7 +55,7 @@ def test_fresh_delivery_stays_open() -> None:
         (30, 30, "on_time"),
         (30.1, 31, "overdue"),
         (29, 31, "ambiguous"),
-        (30, 30.1, "ambiguous"),
+        (30, 30.1, "overdue"),
         (-3, -1, "early"),
         (-3, 1, "on_time"),
     ],
