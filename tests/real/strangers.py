@@ -31,6 +31,7 @@ from prober.model import (
     StrayReason,
     Timeliness,
 )
+from prober.sandbox.mail import fold_address
 from prober.sandbox.slack_workspace import Grant
 from tests.real.place import LOOK_AGAIN, PATIENCE, Life, Place
 
@@ -56,14 +57,17 @@ class Stranger:
         """Hand mails in over SMTP, where a line holds a thousand bytes."""
         mail, address = self._world.mail, self._world.address("email")
         client = aiosmtplib.SMTP(hostname="127.0.0.1", port=mail.smtp_port, use_tls=False, start_tls=False)
-        async with client:
+        # The truth takes what appears while the world posts for the world's: a stranger waits for its turn.
+        async with self._world.sandbox._providers._locks[fold_address(address)], client:
             for raw in raws:
                 await client.sendmail(by, [address], raw)
 
     async def leaves(self, *raws: bytes) -> None:
         """Put mails into the mailbox as they are, whatever SMTP would say to them."""
-        for raw in raws:
-            await self._world.mail.deliver(self._world.address("email"), raw)
+        address = self._world.address("email")
+        async with self._world.sandbox._providers._locks[fold_address(address)]:
+            for raw in raws:
+                await self._world.mail.deliver(address, raw)
 
     def says_on_slack(self, text: Any, **body: Any) -> None:
         """A person's message, with whatever fields."""

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, update
 
 from prober.clock import SystemClock
 from prober.ledger.tables import observers
+from prober.loops import HELD_UP
 from prober.report.result import DeliveryResult, ProbeResult
 from tests.flow.rig import verdict
 from tests.real.place import Life, Place, place, untrue
@@ -128,7 +129,11 @@ async def test_sight_that_was_taken_makes_nothing_lost(tmp_path: Path, name: str
         await turn(veil.lift, world)
         probes = await finished(life, world)
     # The history shows it, and the provider's stamp, on a clock that control messages bound, since when.
-    assert verdict(of(probes[came], veil.channel)) == ("on_time", "delivered")
+    # A machine that holds the prober itself up widens the interval, which may then straddle the deadline.
+    held_up = life.loops.worst_lag > HELD_UP
+    assert verdict(of(probes[came], veil.channel)) in {
+        ("on_time", "delivered"), *([("ambiguous", "delivered")] if held_up else []),
+    }  # fmt: skip
     assert verdict(of(probes[never], veil.channel)) == ("overdue", "lost")
 
 

@@ -254,6 +254,7 @@ async def test_defect_13_imap_server_that_does_not_push(tmp_path: Path, manner: 
     async with place(tmp_path) as world, imap_proxy(world.mail.imap_port, manner) as proxy:
         world.configuration["observers"]["mailbox-1"] |= {"port": proxy.port, "read_timeout": "500ms"}
         async with world.life() as life:
+            await life.until(lambda _: all(sight.last_started is not None for sight in life.loops.sights.values()))
             await life.launch(2, within=20, give_up=60, channels=("email",))
             assert found(await finished(life, world)) == {GOOD}
             await world.weather(everywhere("loss: 1.0"))
