@@ -50,24 +50,7 @@ def draft_probe(
     """One probe of ``scenario`` for ``slot`` (wall time), with its keys minted and its steps laid out."""
     name = probe_id(drafting, scenario.name, run, slot, number)
     due = now.at_wall(slot)
-    scheduled = None if scenario.scheduled_after is None else slot + scenario.scheduled_after
-    template = drafting.templates.get(scenario.content.template, "")
-    publication = Publication(
-        probe=name,
-        scenario=scenario.name,
-        kind=scenario.kind,
-        target_channels=tuple(dict.fromkeys(c.target_channel for c in channels if c.target_channel)),
-        content_id=mint_content_id(drafting.keyring, now.wall, secrets.token_bytes(16)),
-        marker=mint(drafting.keyring, now.wall, secrets.token_bytes(16)),
-        priority=scenario.priority,
-        template_id=template,
-        subject=scenario.content.subject,
-        text=scenario.content.text,
-        scheduled_time=scheduled,
-        correlation_id=f"{drafting.location}-{name}",
-        trace_id=secrets.token_hex(16),
-        span_id=secrets.token_hex(8),
-    )
+    publication = _publication(drafting, scenario, channels, name, slot=slot, now=now)
     late_after = AD_HOC_LATENESS if period is None else lateness_bound(period)
     steps, sends, stop = _steps(drafting, scenario, channels, name, due=due, late_after=late_after)
     keys = [Key(KeyKind.CONTENT_ID, publication.content_id), Key(KeyKind.MARKER, publication.marker)]
@@ -77,7 +60,7 @@ def draft_probe(
             channel=channel,
             within=scenario.within,
             give_up=scenario.give_up,
-            checks=scenario.content.expect if template else (),
+            checks=scenario.content.expect if publication.template_id else (),
             step_number=sends[channel.name].number if channel.name in sends else 0,
             arrive=scenario.arrive,
             stop_step=stop,
@@ -96,6 +79,27 @@ def draft_probe(
         steps=steps,
         deliveries=deliveries,
         keys=tuple(keys),
+    )
+
+
+def _publication(
+    drafting: Drafting, scenario: Scenario, channels: tuple[Channel, ...], name: str, *, slot: float, now: Instant
+) -> Publication:
+    return Publication(
+        probe=name,
+        scenario=scenario.name,
+        kind=scenario.kind,
+        target_channels=tuple(dict.fromkeys(c.target_channel for c in channels if c.target_channel)),
+        content_id=mint_content_id(drafting.keyring, now.wall, secrets.token_bytes(16)),
+        marker=mint(drafting.keyring, now.wall, secrets.token_bytes(16)),
+        priority=scenario.priority,
+        template_id=drafting.templates.get(scenario.content.template, ""),
+        subject=scenario.content.subject,
+        text=scenario.content.text,
+        scheduled_time=None if scenario.scheduled_after is None else slot + scenario.scheduled_after,
+        correlation_id=f"{drafting.location}-{name}",
+        trace_id=secrets.token_hex(16),
+        span_id=secrets.token_hex(8),
     )
 
 
