@@ -85,11 +85,16 @@ class Claim:
         return ON_THE_WAY if self.step.result == "interrupted" else 0.0
 
     def meets(self, lower: float, upper: float) -> bool:
-        """Whether an interval since the request meets that in which the first message became visible."""
-        if self.request is None or not self.arrivals:
+        """Whether an interval since the request meets that in which a message of the delivery became visible.
+
+        The interval is that of the message which was seen: where copies came, a stamp dates the one that was pushed.
+        """
+        if self.request is None:
             return False
-        before, after = self._first(self.request)
-        return lower <= after + self.doubt and before <= upper
+        spans = [
+            (one.visible.before.since(self.request), one.visible.after.since(self.request)) for one in self.arrivals
+        ]
+        return any(lower <= after + self.doubt and before <= upper for before, after in spans)
 
     def _first(self, since: Instant) -> tuple[float, float]:
         visible = self.arrivals[0].visible
