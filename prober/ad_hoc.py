@@ -10,15 +10,12 @@ from typing import Protocol
 
 from prober.clock import wait_for_any
 from prober.draft import Drafting, draft_probe
-from prober.ledger import reading
+from prober.ledger import publishing, reading
 from prober.ledger.planning import PlannedProbe
 from prober.ledger.reading import ProbeRecord
-from prober.loops import HELD_UP, Loops
+from prober.loops import FIRST_SIGHT, HELD_UP, Loops
 from prober.model import Channel, Scenario
 from prober.stages import Flow
-
-FIRST_SIGHT = 10.0
-"""Seconds that a run waits for its observers to have looked once before it publishes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +71,10 @@ class AdHocRun:
     async def run(self, stop: asyncio.Event, max_time: float | None = None) -> tuple[ProbeRecord, ...]:
         """Launch, wait, return what is on record of this run's probes.
 
-        ``stop`` ends the launching, not the waiting; ``max_time`` seconds end both.
+        ``stop`` ends the launching, not the waiting; ``max_time`` seconds end both. Probes that an earlier process
+        planned and did not publish are published now, and waited for too.
         """
+        self._open |= set(await self.flow.ledger.read(publishing.unpublished, self.flow.location))
         end = None if max_time is None else self.flow.clock.now().plus(max_time)
         async with Loops(self.flow, on_settled=self._on_settled, on_change=self._on_change) as loops:
             await loops.sighted(FIRST_SIGHT)

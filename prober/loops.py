@@ -22,6 +22,9 @@ from prober.stages import Flow, Watch
 
 log = structlog.get_logger()
 
+FIRST_SIGHT = 10.0
+"""Seconds that publishing waits, after a start, for every observer to have looked once or failed to."""
+
 IDLE_READ = 60.0
 """Seconds between complete reads while nothing is awaited: sight is proven, and bounds stay narrow."""
 
@@ -219,6 +222,8 @@ class Loops:
         return dead
 
     async def _publish(self) -> None:
+        # What left before its channels are watched has no coverage: where it is lost, nothing could be said.
+        await self.sighted(FIRST_SIGHT)
         while True:
             self._steps.clear()
             claimed = await stages.claim(self.flow)

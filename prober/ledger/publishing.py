@@ -210,6 +210,12 @@ def add_waypoints(conn: Connection, probe: str, delivery: int | None, points: tu
         conn.execute(waypoints.insert(), rows)
 
 
+def unpublished(conn: Connection, location: str) -> tuple[str, ...]:
+    """The probes whose first step is planned and was taken by nobody."""
+    rows = conn.execute(_UNFINISHED.where(steps.c.state == _PLANNED, steps.c.after_step.is_(None)), {"here": location})
+    return tuple(row.probe_id for row in rows)
+
+
 def publication_id_of(conn: Connection, probe: str) -> str:
     """The target's id for a probe's publication, empty while no answer told it."""
     query = select(steps.c.publication_id).where(steps.c.probe_id == probe, steps.c.publication_id != "").limit(1)

@@ -67,7 +67,7 @@ async def live(config: str, ledger: str, death: Death, load: Load) -> None:
         names = [scenario.name, *(f"{scenario.name}-{number}" for number in range(1, load.count))]
         asked = [Asked(replace(bounded, name=name), channels) for name in names]
         listener = ViewListener(PlainView(sys.stderr))
-        await AdHocRun(flow, drafting(settings), asked, listener).run(asyncio.Event(), 20)
+        await AdHocRun(flow, drafting(settings), asked, listener).run(asyncio.Event(), 45)
 
 
 if __name__ == "__main__":
