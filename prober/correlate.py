@@ -170,16 +170,20 @@ def _refined(
 ) -> tuple[Interval, str]:
     """The own-clock interval, narrowed by the provider's stamp where its clock is bounded by control messages.
 
-    The request left between ``origin`` and ``late``.
+    The request left between ``origin`` and ``late``. A stamp raises the lower bound only of what a complete read
+    showed: beside a pushed message there may be an earlier copy, whose own push got lost.
     """
     stamp = seen.stamp
     if stamp is None or (offset := offsets.get(stamp.source)) is None or offset.boot_id != origin.boot_id:
         return own, ""
     by_stamp = latency_from_stamp(stamp.at, stamp.resolution, origin.boottime, offset.bounds)
     unsure = max(0.0, late.since(origin) + late.doubt(origin))
-    by_stamp = Interval(by_stamp.lower - unsure, by_stamp.upper, by_stamp.basis)
-    both = own.intersection(by_stamp)
-    return (own, stamp.source) if both is None else (both, "")
+    both = own.intersection(Interval(by_stamp.lower - unsure, by_stamp.upper, by_stamp.basis))
+    if both is None:
+        return own, stamp.source
+    if seen.how is How.PUSH:
+        return (own if both.upper == own.upper else Interval(own.lower, both.upper, both.basis)), ""
+    return both, ""
 
 
 @dataclass(frozen=True, slots=True)

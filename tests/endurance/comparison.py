@@ -84,20 +84,12 @@ class Claim:
         """Seconds by which the request may have left earlier than the API noted it."""
         return ON_THE_WAY if self.step.result == "interrupted" else 0.0
 
-    def meets(self, lower: float, upper: float, *, stamped_push: bool) -> bool:
-        """Whether an interval since the request meets that in which the first message became visible.
-
-        One exception, known and to be mended: where the push of a first copy was dropped, the stamp of the one that
-        was pushed bounds that one alone.
-        """
-        if self.request is None:
+    def meets(self, lower: float, upper: float) -> bool:
+        """Whether an interval since the request meets that in which the first message became visible."""
+        if self.request is None or not self.arrivals:
             return False
-        spans = [
-            (one.visible.before.since(self.request), one.visible.after.since(self.request)) for one in self.arrivals
-        ]
-        return any(
-            lower <= after + self.doubt and before <= upper for before, after in (spans if stamped_push else spans[:1])
-        )
+        before, after = self._first(self.request)
+        return lower <= after + self.doubt and before <= upper
 
     def _first(self, since: Instant) -> tuple[float, float]:
         visible = self.arrivals[0].visible
@@ -182,9 +174,7 @@ def _delivery(claim: Claim, blind: Mapping[str, str], found: Comparison) -> None
         return
     whys = [*_TIMELINESS.get(row.timeliness, _unheard_of)(claim), *_OUTCOME.get(row.outcome, _unheard_of)(claim)]
     found.wrong += [f"{why}: {evidence(claim)}" for why in whys]
-    if row.latency_upper is not None and not claim.meets(
-        row.latency_lower, row.latency_upper, stamped_push=row.latency_basis.startswith("push+")
-    ):
+    if row.latency_upper is not None and not claim.meets(row.latency_lower, row.latency_upper):
         found.missed.append(evidence(claim))
 
 

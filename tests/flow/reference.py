@@ -390,7 +390,10 @@ class Reference:
             sight.stamp + 1 - offset[0] - earliest.boottime,
         )
         both = (max(lower, by_stamp[0]), min(upper, by_stamp[1]))
-        return (*both, alarm) if both[0] <= both[1] else (lower, upper, True)
+        if both[0] > both[1]:
+            return lower, upper, True
+        # An earlier copy, of which no push came, may stand beside what was pushed.
+        return (lower if sight.how == "push" else both[0]), both[1], alarm
 
     def each(self, wanted: Callable[[Act], bool]) -> Iterator[tuple[str, Act]]:
         """The steps that are wanted, with their probes."""

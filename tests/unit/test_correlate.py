@@ -119,16 +119,29 @@ def test_another_boot_widens_by_what_the_wall_clock_may_be_off() -> None:
 def test_provider_stamp_refines_by_its_bounded_clock() -> None:
     """A stamp is used only through an offset that control messages bound, and only narrows."""
     stamp = Stamp(START.wall + 2.0, 0.5, "discord")
-    seen = sighting(0, 10, stamp=stamp)
+    seen = sighting(0, 10, stamp=stamp, how=How.POLL)
     offset = Offset(Interval(START.wall - 500.0 - 0.1, START.wall - 500.0 + 0.1, "discord"), "boot")
-    assert latency(facts(sighting=seen)) == Interval(0, 10, "push")
+    assert latency(facts(sighting=seen)) == Interval(0, 10, "poll")
     found = latency(facts(sighting=seen, offsets={"discord": offset}))
     assert found.lower == pytest.approx(1.9)
     assert found.upper == pytest.approx(2.6)
-    assert found.basis == "push+discord"
+    assert found.basis == "poll+discord"
     assert latency(facts(sighting=seen, offsets={"discord": replace(offset, boot_id="other")})) == Interval(
-        0, 10, "push"
+        0, 10, "poll"
     )
+
+
+def test_stamp_of_a_pushed_message_says_nothing_of_an_earlier_copy() -> None:
+    """Beside what was pushed there may be an earlier copy whose push got lost: only the upper bound is narrowed."""
+    offset = Offset(Interval(START.wall - 500.0 - 0.1, START.wall - 500.0 + 0.1, "discord"), "boot")
+    pushed = sighting(0, 10, stamp=Stamp(START.wall + 2.0, 0.5, "discord"))
+    found = latency(facts(sighting=pushed, offsets={"discord": offset}))
+    assert found.lower == 0
+    assert found.upper == pytest.approx(2.6)
+    assert found.basis == "push+discord"
+    late = sighting(0, 32, stamp=Stamp(START.wall + 31.0, 2.0, "discord"))
+    straddling = latency(facts(sighting=late, offsets={"discord": offset}))
+    assert straddling == Interval(0, 32, "push")
 
 
 def test_contradicting_stamp_is_an_alarm_and_changes_nothing() -> None:
