@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
+from prober.clean_up import Lying, Removal
 from prober.clock import Instant
 from prober.model import Batch, Wake
 
@@ -38,3 +40,29 @@ class Observer(Protocol):
         Raises Unreadable when the read would not have shown what is there; a channel of which that is true while
         others can be read is told in the batch instead.
         """
+
+
+@runtime_checkable
+class Removing(Protocol):
+    """What an observer may be able to do besides: remove messages from its channels.
+
+    ``removals_per_minute`` is how many messages a minute its provider lets go, None for no limit.
+    """
+
+    removals_per_minute: float | None
+
+    async def remove(self, channel: str, message_ids: Sequence[str]) -> Mapping[str, Removal]:
+        """Remove messages by :attr:`prober.model.Message.id`, none that was not named; how it ended, for each.
+
+        Removing twice is harmless. What is missing in the answer may be tried again later. Raises Unreadable when
+        the provider cannot be reached now, wants to be left alone, or refuses the account.
+        """
+
+    async def lying(self, position: str, before: Instant) -> Lying:
+        """One bounded page of what became visible before an instant; '' begins.
+
+        It takes at most one call of the kind that the provider counts among reads. Raises Unreadable.
+        """
+
+    def rests_on(self, cursor: str | None, channel: str, message_id: str) -> bool:
+        """Whether a read from this cursor, or from one after it, may need the message as its anchor. Pure."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from prober.clean_up import Removal
 from prober.model import Answer, Publication, Step, Waypoint
 
 
@@ -20,4 +21,16 @@ class Target(Protocol):
         """What the target says about a publication's delivery: waypoints on its own clock, never proof.
 
         Raises Refused, Unanswered, Unreachable or OwnFault.
+        """
+
+
+@runtime_checkable
+class Withdrawing(Protocol):
+    """What a target may be able to do besides: take a publication back."""
+
+    async def withdraw(self, publication_id: str) -> Removal:
+        """Take the publication of this id back, which may be repeated; how it ended, for good.
+
+        A target that knows no such publication has none (``gone``), one that has finished with it refuses
+        (``too_late``), and one that lets us withdraw nothing denies it. Raises TargetError: to be tried again later.
         """

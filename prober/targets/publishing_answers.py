@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from prober.clean_up import Removal
 from prober.errors import Refused, TargetError, Unanswered
 from prober.model import Answer, Key, KeyKind, Step, StepAction, Waypoint
 from prober.targets.http_client import MOST_BODY, Reply
@@ -19,6 +20,8 @@ _FAILED = frozenset({"failed", "simulated", "error"})
 _STATUSES = frozenset({"scheduled", "processing", "completed", "failed", "cancelled", "queued", "sent"})
 _UP = frozenset({"connected", "healthy", "ok", "up", "available"})
 _DOWN = frozenset({"disconnected", "error", "unhealthy", "down", "unavailable", "failed"})
+_WITHDRAWALS = {404: Removal.GONE, 410: Removal.GONE, 409: Removal.TOO_LATE}
+_NOT_NOW = frozenset({401, 408, 425, 429})
 _MOST_CHANNELS = 64
 _MOST_RESULTS = 100
 _MOST_DEPENDENCIES = 32
@@ -100,6 +103,15 @@ def claims_of(reply: Reply) -> tuple[Waypoint, ...]:
         if channel.lower() in own and isinstance(result, dict) and status_word(result) == "success":
             points += _at("claimed_delivered", result.get("delivered_at"), f"target:{channel.lower()[:80]}")
     return tuple(points)
+
+
+def withdrawal_of(reply: Reply) -> Removal:
+    """How a withdrawal ended. Raises TargetError for an answer after which it may be tried again."""
+    if 200 <= reply.status < 300:
+        return Removal.REMOVED
+    if 400 <= reply.status < 500 and reply.status not in _NOT_NOW:
+        return _WITHDRAWALS.get(reply.status, Removal.DENIED)
+    raise failure(reply)
 
 
 def health_of(reply: Reply) -> dict[str, bool | None]:

@@ -14,12 +14,13 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from prober.clean_up import Removal
 from prober.clock import Clock, rfc3339
 from prober.durations import parse_duration
 from prober.errors import OwnFault
 from prober.model import Answer, Publication, PublicationKind, Step, StepAction, Waypoint
 from prober.targets.http_client import HttpClient, Reply, Request, checked_url, tls_context
-from prober.targets.publishing_answers import claims_of, health_of, read_answer, uuid_in
+from prober.targets.publishing_answers import claims_of, health_of, read_answer, uuid_in, withdrawal_of
 from prober.targets.tokens import (
     ClientCredentials,
     ClientCredentialsSettings,
@@ -155,6 +156,12 @@ class PublishingModule:
         if reply.status == 404:
             reply = await self._ask("GET", f"{self._settings.url}/alerts/{known}", {})
         return claims_of(reply)
+
+    async def withdraw(self, publication_id: str) -> Removal:
+        """Take a publication back once it has served; see :class:`prober.targets.Withdrawing`."""
+        return withdrawal_of(
+            await self._ask("DELETE", f"{self._settings.url}/publications/{_known_id(publication_id)}", {})
+        )
 
     async def health(self) -> dict[str, bool | None]:
         """The dependencies that the target names: True up, False down, None neither. Ask once a minute at most.

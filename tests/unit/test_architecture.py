@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "prober"
 
 PURE = [
     "clock", "model", "errors", "interval", "durations", "nearest", "marker", "schedule", "checks", "statistics",
-    "judge", "correlate", "channel_choice", "__init__",
+    "judge", "correlate", "channel_choice", "clean_up", "__init__",
 ]  # fmt: skip
 
 ROOMS: list[list[str]] = [
