@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from prober.ledger.ledger import Ledger
+from tests.servers.dovecot import Dovecot, Mailbox, dovecot
+from tests.servers.postfix import Postfix, postfix
 
 
 @pytest.fixture
@@ -15,3 +17,23 @@ async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
     """An empty ledger of its own."""
     async with Ledger(str(tmp_path / "ledger.sqlite")) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def dovecot_server() -> Iterator[Dovecot]:
+    """Debian's Dovecot, for all tests of this process."""
+    with dovecot() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postfix_server(dovecot_server: Dovecot) -> Iterator[Postfix]:
+    """Debian's Postfix, which delivers into the mailboxes of that Dovecot."""
+    with postfix(dovecot_server) as server:
+        yield server
+
+
+@pytest.fixture
+def inbox(dovecot_server: Dovecot) -> Mailbox:
+    """An empty mailbox of one's own on that Dovecot."""
+    return dovecot_server.mailbox()
