@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -17,8 +18,47 @@ from prober.model import Channel
 from prober.observers import Observer
 from prober.processes import this_process
 from prober.stages import Flow, Watch
+from prober.targets import Target
+
+
+@dataclass(frozen=True, slots=True)
+class TargetPlan:
+    """A target's settings, validated: how it is made, and what probes must know of it before they are drafted."""
+
+    make: Callable[[Clock], AbstractAsyncContextManager[Target]]
+    templates: Mapping[str, str]
+    sends_by_test: bool
+    checks_text: bool
+
 
 ObserverMaker = Callable[[str, Mapping[str, Any], tuple[Channel, ...], Clock], Observer]
+
+
+def _publishing_module(raw: Mapping[str, Any]) -> TargetPlan:
+    from prober.targets.publishing_module import PublishingModule, PublishingModuleSettings
+
+    settings = validate_adapter(PublishingModuleSettings, raw)
+    return TargetPlan(
+        lambda clock: PublishingModule(settings, clock), settings.templates, settings.send == "test", checks_text=False
+    )
+
+
+def _http(raw: Mapping[str, Any]) -> TargetPlan:
+    from prober.targets.http import HttpTarget
+    from prober.targets.http_form import read_settings
+
+    settings = read_settings(raw)
+    return TargetPlan(
+        lambda clock: HttpTarget(settings, clock), settings.templates, settings.steps.send is not None,
+        checks_text=settings.check_text,
+    )  # fmt: skip
+
+
+TARGETS: Mapping[str, Callable[[Mapping[str, Any]], TargetPlan]] = {
+    "publishing_module": _publishing_module,
+    "http": _http,
+}
+"""A new target costs its file and one line here (and its maker above)."""
 
 
 def _imap(name: str, raw: Mapping[str, Any], channels: tuple[Channel, ...], clock: Clock) -> Observer:
@@ -51,8 +91,8 @@ OBSERVERS: Mapping[str, ObserverMaker] = {"imap": _imap, "s3": _s3, "slack": _sl
 
 def load_adapters(settings: Settings | None) -> None:
     """Import the modules that :func:`open_flow` will need (None: those of the default sandbox)."""
-    import prober.targets.publishing_module  # noqa: F401
-
+    target = "publishing_module" if settings is None or settings.target is None else settings.target["adapter"]
+    import_module(f"prober.targets.{target}")
     wanted = OBSERVERS.keys() - {"s3"} if settings is None else {raw["adapter"] for raw in settings.observers.values()}
     for adapter in OBSERVERS.keys() & wanted:
         import_module(f"prober.observers.{adapter}")
@@ -66,21 +106,20 @@ def keyring(settings: Settings) -> Keyring:
 
 def drafting(settings: Settings) -> Drafting:
     """What every probe of these settings shares. Raises ConfigurationError."""
-    target = _target_settings(settings)
+    target = _target_plan(settings)
     return Drafting(
         environment=settings.environment,
         location=settings.location,
         keyring=keyring(settings),
         templates=target.templates,
-        send_by_test=target.send == "test",
+        send_by_test=target.sends_by_test,
+        check_text=target.checks_text,
     )
 
 
 async def open_flow(stack: AsyncExitStack, settings: Settings, ledger: Ledger, clock: Clock) -> Flow:
     """Enter the target and every observer that some channel needs. Raises ConfigurationError."""
-    from prober.targets.publishing_module import PublishingModule
-
-    target = await stack.enter_async_context(PublishingModule(_target_settings(settings), clock))
+    target = await stack.enter_async_context(_target_plan(settings).make(clock))
     made = [_watch(settings, name, clock) for name in settings.observers]
     watches = tuple(watch for watch in made if watch is not None)
     for watch in watches:
@@ -109,9 +148,7 @@ def _watch(settings: Settings, name: str, clock: Clock) -> Watch | None:
     return Watch(maker(name, raw, tuple(channels.values()), clock), channels) if channels else None
 
 
-def _target_settings(settings: Settings) -> Any:
-    from prober.targets.publishing_module import PublishingModuleSettings
-
+def _target_plan(settings: Settings) -> TargetPlan:
     if settings.target is None:
         raise ConfigurationError("no target is configured", "add target", settings.source, field="target")
-    return validate_adapter(PublishingModuleSettings, settings.target)
+    return TARGETS[settings.target["adapter"]](settings.target)

@@ -86,7 +86,7 @@ class AdapterForm(Form):
 class TargetForm(AdapterForm):
     """The publishing system that is probed."""
 
-    adapter: Literal["publishing_module"]
+    adapter: Literal["publishing_module", "http"]
 
 
 class ObserverForm(AdapterForm):

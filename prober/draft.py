@@ -20,13 +20,18 @@ AD_HOC_LATENESS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Drafting:
-    """What every probe of this process shares. ``send_by_test`` asks for a second step per e-mail channel."""
+    """What every probe of this process shares.
+
+    ``send_by_test`` asks for a second step per e-mail channel; ``check_text`` says that the target shows a content's
+    text also without a template of its own.
+    """
 
     environment: str
     location: str
     keyring: Keyring = field(repr=False)
     templates: Mapping[str, str]
     send_by_test: bool = False
+    check_text: bool = False
 
 
 def probe_id(drafting: Drafting, scenario: str, run: str, slot: float, number: int) -> str:
@@ -60,7 +65,7 @@ def draft_probe(
             channel=channel,
             within=scenario.within,
             give_up=scenario.give_up,
-            checks=scenario.content.expect if publication.template_id else (),
+            checks=scenario.content.expect if publication.template_id or drafting.check_text else (),
             step_number=sends[channel.name].number if channel.name in sends else 0,
             arrive=scenario.arrive,
             stop_step=stop,

@@ -98,6 +98,13 @@ class WorldTarget:
         """As the seam says; this world claims nothing."""
         return ()
 
+    async def health(self) -> dict[str, bool | None]:
+        """As the seam says: whether the world's servers are up."""
+        climate = self._sandbox.climate
+        if climate.outage("api"):
+            raise Unreachable("connection refused", "the sandbox's API is down")
+        return {kind.value: not climate.outage(kind) for kind in ChannelKind}
+
     def _effect(self, step: Step, publication: Publication) -> tuple[Record, tuple[Key, ...]]:
         if step.action is StepAction.CANCEL:
             return self._world.cancel(step.publication_id), ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from prober.clean_up import Removal
@@ -19,6 +20,13 @@ class Target(Protocol):
 
     async def claims(self, publication_id: str) -> tuple[Waypoint, ...]:
         """What the target says about a publication's delivery: waypoints on its own clock, never proof.
+
+        Raises Refused, Unanswered, Unreachable or OwnFault.
+        """
+
+    async def health(self) -> Mapping[str, bool | None]:
+        """The target's dependencies by name, as it tells them: True up, False down, None neither. Empty if it tells
+        nothing. Expensive for the target: asked once a minute at most.
 
         Raises Refused, Unanswered, Unreachable or OwnFault.
         """
