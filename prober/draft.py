@@ -12,7 +12,6 @@ from prober.clock import Instant
 from prober.ledger.planning import PlannedDelivery, PlannedProbe, PlannedStep
 from prober.marker import Keyring, mint, mint_content_id
 from prober.model import Channel, ChannelKind, Key, KeyKind, Publication, Scenario, StepAction
-from prober.schedule import lateness_bound
 
 AD_HOC_LATENESS = 30.0
 """Seconds after which an ad hoc probe that could not be started is not started any more."""
@@ -50,13 +49,15 @@ def draft_probe(
     now: Instant,
     run: str = "",
     number: int = 0,
-    period: float | None = None,
+    late_after: float = AD_HOC_LATENESS,
 ) -> PlannedProbe:
-    """One probe of ``scenario`` for ``slot`` (wall time), with its keys minted and its steps laid out."""
+    """One probe of ``scenario`` for ``slot`` (wall time), with its keys minted and its steps laid out.
+
+    ``late_after`` seconds after its slot it is not started any more.
+    """
     name = probe_id(drafting, scenario.name, run, slot, number)
     due = now.at_wall(slot)
     publication = _publication(drafting, scenario, channels, name, slot=slot, now=now)
-    late_after = AD_HOC_LATENESS if period is None else lateness_bound(period)
     steps, sends, stop = _steps(drafting, scenario, channels, name, due=due, late_after=late_after)
     keys = [Key(KeyKind.CONTENT_ID, publication.content_id), Key(KeyKind.MARKER, publication.marker)]
     keys += [Key(KeyKind.PLUS_TAG, name, channel) for channel, step in sends.items() if f"+{name}@" in step.recipient]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,10 +13,11 @@ import structlog
 from prober import stages
 from prober.clock import Clock, Instant, wait_for_any
 from prober.errors import LedgerError, TargetError, Unreadable
-from prober.ledger import observing, publishing
+from prober.ledger import observing, publishing, slots
 from prober.ledger.owner import claim_ledger
 from prober.ledger.planning import PlannedProbe
 from prober.model import Message, Wake
+from prober.sight import FIRST_RETRY, MAX_RETRY, Sight
 from prober.stages import Flow, Watch
 
 log = structlog.get_logger()
@@ -25,14 +25,8 @@ log = structlog.get_logger()
 FIRST_SIGHT = 10.0
 """Seconds that publishing waits, after a start, for every observer to have looked once or failed to."""
 
-IDLE_READ = 60.0
-"""Seconds between complete reads while nothing is awaited: sight is proven, and bounds stay narrow."""
-
 OTHERS = 5.0
 """Seconds after which facts that another process put on the ledger are looked for."""
-
-FIRST_RETRY, MAX_RETRY = 0.25, 5.0
-"""Seconds between attempts to see again: sight is back within 10 s of the server."""
 
 GATHER, BUSY = 0.005, 0.02
 """Seconds for which facts are gathered before they are judged together, when passes follow within so many."""
@@ -43,70 +37,12 @@ BEAT = 1.0
 HELD_UP = 0.5
 """Seconds of lateness from which a beat is worth a word: a stalled loop, a stopped process, a suspend."""
 
-LEAST_MARGIN = 0.05
-"""Seconds before a deadline at which the read that must end by it starts, at the least."""
-
-
-BURST = 10.0
-"""Seconds' worth of a provider's read limit that may be used at once, around the deadlines."""
-
-
-@dataclass(slots=True)
-class Sight:
-    """What a watch loop remembers of its reads: when the last one began, how long they take, how many it may do."""
-
-    reads_per_minute: float | None = None
-    last_started: Instant | None = None
-    durations: list[float] = field(default_factory=list)
-    failures: int = 0
-    blind: str = ""
-    _spent: float = 0.0  # reads not yet paid off by time
-    _paid_at: Instant | None = None
-
-    def pause_before_read(self, now: Instant) -> float:
-        """Seconds to wait so that the provider's limit is kept; counts the read that follows."""
-        if self.reads_per_minute is None:
-            return 0.0
-        rate = self.reads_per_minute / 60
-        if self._paid_at is not None:
-            self._spent = max(0.0, self._spent - rate * now.since(self._paid_at))
-        self._paid_at = now
-        self._spent += 1
-        return max(0.0, (self._spent - max(2.0, BURST * rate)) / rate)
-
-    def margin(self) -> float:
-        """Seconds that a read needs to end by a deadline, judged by the slowest of the latest."""
-        return max(LEAST_MARGIN, 1.5 * max(self.durations, default=0.0))
-
-    def next_read(self, awaited: observing.Awaited, poll: float | None, now: Instant) -> Instant:
-        """When to read next: before the next bound, at it, or after the polling period."""
-        last = self.last_started or now
-        times = [last.plus(MAX_RETRY if self.blind else IDLE_READ)]
-        if awaited.bound is not None:
-            before = awaited.bound.plus(-self.margin())
-            missed = last.since(before) >= 0 or now.since(awaited.bound) >= 0
-            times.append(awaited.bound if missed else before)
-        if poll is not None and awaited.open:
-            times.append(last.plus(poll))
-        return max(times, key=now.since)
-
-    def took(self, started: Instant, ended: Instant, blind: str = "") -> None:
-        """Remember a read that worked, and which channels it did not see."""
-        self.last_started = started
-        self.durations = [*self.durations[-19:], ended.since(started)]
-        self.failures, self.blind = 0, blind
-
-    def failed(self, error: Unreadable) -> float:
-        """Remember one that did not; returns the seconds to wait before the next."""
-        self.failures += 1
-        self.blind = str(error)
-        return min(FIRST_RETRY * 2.0 ** min(self.failures - 1, 8), MAX_RETRY)
-
 
 class Loops:
     """All loops of one process over one ledger.
 
     ``lag`` is by how many seconds this process woke up late at its last beat, ``worst_lag`` ever.
+    ``timetable`` says what recurs (None: nothing); it may be replaced while the loops run.
     ``on_settled`` is told the (delivery, probe) pairs that have a new verdict; ``on_change`` that something else is
     worth showing (an answer, a sight lost or regained).
     """
@@ -117,6 +53,7 @@ class Loops:
         *,
         on_settled: Callable[[Sequence[tuple[int, str]]], Awaitable[None]],
         on_change: Callable[[], Awaitable[None]],
+        timetable: slots.Timetable | None = None,
     ) -> None:
         self.flow = flow
         self.sights = {watch.observer.name: Sight(watch.observer.reads_per_minute) for watch in flow.watches}
@@ -125,6 +62,8 @@ class Loops:
         self.worst_lag = 0.0
         self._on_settled = on_settled
         self._on_change = on_change
+        self._timetable = timetable
+        self._replanned = asyncio.Event()
         self._steps = asyncio.Event()
         self._facts = asyncio.Event()
         self._looked = asyncio.Event()
@@ -134,6 +73,7 @@ class Loops:
     async def __aenter__(self) -> Self:
         await self.flow.ledger.write(claim_ledger, self.flow.keyring.environment)
         await self._bury()
+        self._start("plan", self._plan)
         self._start("publish", self._publish)
         self._start("bury", self._bury_others)
         self._start("settle", self._settle)
@@ -220,6 +160,29 @@ class Loops:
         if dead:
             log.warning("Steps of an ended process are taken as interrupted.", action="interrupted", steps=dead)
         return dead
+
+    def follow(self, timetable: slots.Timetable | None) -> None:
+        """Plan by another timetable from now on."""
+        self._timetable = timetable
+        self._replanned.set()
+
+    async def _plan(self) -> None:
+        await self.sighted(FIRST_SIGHT)
+        running_since = self.flow.clock.now()
+        while True:
+            self._replanned.clear()
+            passed = slots.NOTHING
+            if self._timetable is not None:
+                passed = await stages.plan_slots(self.flow, self._timetable, running_since)
+                if passed.planned:
+                    self._steps.set()
+            while not (passed.more or self._replanned.is_set() or self._is_past(passed.next_slot)):
+                # Slots are wall times, and that clock may step: it is looked at again and again.
+                now = self.flow.clock.now()
+                await self._until(self._replanned, None if passed.next_slot is None else now.at_wall(passed.next_slot))
+
+    def _is_past(self, wall: float | None) -> bool:
+        return wall is not None and self.flow.clock.now().wall >= wall
 
     async def _publish(self) -> None:
         # What left before its channels are watched has no coverage: where it is lost, nothing could be said.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import tenacity
 from sqlalchemy import Connection
@@ -13,7 +14,7 @@ from prober import correlate
 from prober.clock import Clock, Instant
 from prober.errors import LedgerError, OwnFault, TargetError, Unreadable
 from prober.judge import judge
-from prober.ledger import observing, planning, publishing, settling
+from prober.ledger import observing, planning, publishing, settling, slots
 from prober.ledger.ledger import Ledger
 from prober.marker import Keyring, find
 from prober.model import Batch, Channel, KeyKind, Message
@@ -60,6 +61,18 @@ class Flow:
 async def plan(flow: Flow, drafts: Sequence[planning.PlannedProbe]) -> tuple[str, ...]:
     """Put probes on record; returns the ids of those that were not there yet."""
     return await flow.ledger.write(planning.plan_probes, drafts)
+
+
+async def plan_slots(flow: Flow, table: slots.Timetable, running_since: Instant) -> slots.Passed:
+    """Plan the scheduled probes whose time has come; what is not run is counted with its reason."""
+
+    def plan_slots(conn: Connection) -> slots.Passed:
+        # The instant is taken inside: a slot that a locked ledger held back is late by all of it.
+        killed = bool(table.kill_switch) and Path(table.kill_switch).exists()
+        now = flow.clock.now()
+        return slots.plan_slots(conn, flow.location, table, now, running_since=running_since, killed=killed)
+
+    return await flow.ledger.write(plan_slots)
 
 
 async def claim(flow: Flow) -> publishing.Claimed:

@@ -13,6 +13,7 @@ from prober.clock import Instant
 from prober.errors import TargetError
 from prober.ledger.attaching import attach_learned
 from prober.ledger.dialect import insert
+from prober.ledger.slots import note_answer
 from prober.ledger.tables import deliveries, instant_of, instant_values, keys, probes, steps, waypoints
 from prober.ledger.totals import PUBLISH_BOUNDS, START_DELAY_BOUNDS, Rise, raise_totals
 from prober.model import (
@@ -301,6 +302,7 @@ def _finish(
         rise.observe("publish_duration_seconds", labels, answered_at.since(requested_at), PUBLISH_BOUNDS)
     wall = (answered_at or requested_at or _instant(row, "taken")).wall
     raise_totals(conn, row.location, wall, rise)
+    note_answer(conn, row.location, result)
     _wake_deliveries(conn, row, requested_at or _instant(row, "taken"))
 
 

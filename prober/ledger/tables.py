@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from prober.clock import Instant
 
-HEAD = "0001"
+HEAD = "0002"
 """The migration that this version writes; migrations/versions/ ends with it."""
 
 metadata = MetaData()
@@ -293,6 +293,22 @@ offsets = Table(
     Column("lower", Float(53), nullable=False),
     Column("upper", Float(53), nullable=False),
     Column("at", Float(53), nullable=False),
+)
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("location", String(64), primary_key=True),
+    Column("scenario", String(64), primary_key=True),
+    Column("last_slot", Float(53), nullable=False),  # the newest slot that was run or counted, wall time
+)
+
+launching = Table(
+    "launching",
+    metadata,
+    Column("location", String(64), primary_key=True),
+    Column("errors", Integer, nullable=False),  # publish errors since the last other answer
+    Column("trial_at", Float(53)),  # wall time of the last trial while launching is stopped
 )
 
 environment = Table(

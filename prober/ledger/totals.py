@@ -53,6 +53,11 @@ class Rise:
         self.count(f"{name}_count", labels)
 
 
+def labels_text(labels: str, name: str) -> str:
+    """The value of one label of a row of the totals."""
+    return str(json.loads(labels).get(name, ""))
+
+
 def raise_totals(conn: Connection, location: str, wall: float, rise: Rise) -> None:
     """Add to the totals and to the row of the present hour, in the caller's transaction."""
     if not rise.amounts:

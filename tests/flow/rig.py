@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select
 from prober.draft import Drafting, draft_probe
 from prober.ledger import reading
 from prober.ledger.ledger import Ledger
+from prober.ledger.slots import Timetable
 from prober.ledger.tables import deliveries, totals
 from prober.loops import Loops
 from prober.marker import Keyring, SigningKey
@@ -92,6 +93,7 @@ class Rig:
         boundary: Callable[[str, tuple[str, ...]], None] | None = None,
         *,
         observers: Sequence[str] = ("email", "slack", "discord"),
+        timetable: Callable[[Drafting, Mapping[str, Channel]], Timetable] | None = None,
     ) -> AsyncIterator[Life]:
         """A prober from start to end; ending it in the middle is as abrupt as the ledger's commits make it."""
         self.lives += 1
@@ -113,7 +115,8 @@ class Rig:
                 return None
 
             try:
-                async with Loops(flow, on_settled=ignore, on_change=ignore) as loops:
+                table = timetable(drafting, channels) if timetable else None
+                async with Loops(flow, on_settled=ignore, on_change=ignore, timetable=table) as loops:
                     await self.clock.advance(0)
                     yield Life(flow, loops, drafting, channels)
             finally:

@@ -12,7 +12,7 @@ import pytest
 from prober.draft import draft_probe
 from prober.ledger.planning import PlannedProbe
 from prober.model import Schedule
-from prober.schedule import offset_for, slots
+from prober.schedule import lateness_bound, offset_for, slots
 from tests.flow.rig import LOCATION, SCENARIO, Life, Rig, conserved, total, verdicts
 
 CHANNELS = ("email", "slack", "discord")
@@ -26,7 +26,10 @@ def due_drafts(life: Life, after: float, period: float = PERIOD) -> list[Planned
     now = life.flow.clock.now()
     channels = tuple(life.channels[name] for name in CHANNELS)
     found = slots(Schedule(every=period), offset_for(SCENARIO.name, LOCATION, period), after, now.wall)
-    return [draft_probe(life.drafting, SCENARIO, channels, slot=slot, now=now, period=period) for slot in found]
+    return [
+        draft_probe(life.drafting, SCENARIO, channels, slot=slot, now=now, late_after=lateness_bound(period))
+        for slot in found
+    ]
 
 
 async def in_loop(rig: Rig, life: Life, drafts: Sequence[PlannedProbe]) -> None:
@@ -71,7 +74,9 @@ async def test_step_between_plan_and_slot_neither_hastens_nor_drops_the_probe(tm
     async with rig.world_turning(), rig.life() as life:
         now = rig.clock.now()
         channels = tuple(life.channels[name] for name in CHANNELS)
-        draft = draft_probe(life.drafting, SCENARIO, channels, slot=now.wall + 10, now=now, period=PERIOD)
+        draft = draft_probe(
+            life.drafting, SCENARIO, channels, slot=now.wall + 10, now=now, late_after=lateness_bound(PERIOD)
+        )
         await in_loop(rig, life, [draft])
         rig.clock.step_wall(step)
         await rig.clock.advance(9.9)
@@ -167,7 +172,9 @@ async def test_suspend_over_a_slot_counts_it_as_late(tmp_path: Path) -> None:
     async with rig.world_turning(), rig.life() as life:
         now = rig.clock.now()
         channels = tuple(life.channels[name] for name in CHANNELS)
-        draft = draft_probe(life.drafting, SCENARIO, channels, slot=now.wall + 10, now=now, period=PERIOD)
+        draft = draft_probe(
+            life.drafting, SCENARIO, channels, slot=now.wall + 10, now=now, late_after=lateness_bound(PERIOD)
+        )
         await in_loop(rig, life, [draft])
         await rig.clock.advance(5)
         await rig.clock.suspend(600)

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "prober"
 
 PURE = [
     "clock", "model", "errors", "interval", "durations", "nearest", "marker", "schedule", "checks", "statistics",
-    "judge", "correlate", "channel_choice", "clean_up", "__init__",
+    "judge", "correlate", "channel_choice", "clean_up", "launching", "__init__",
 ]  # fmt: skip
 
 ROOMS: list[list[str]] = [
@@ -20,7 +20,7 @@ ROOMS: list[list[str]] = [
     ["resources", "yaml_source", "references", "validation", "scenario_files", "processes"],
     ["targets", "observers"],
     ["ledger"],
-    ["draft", "stages", "loops", "ad_hoc"],
+    ["draft", "stages", "sight", "loops", "ad_hoc"],
     ["report"],
     ["config"],
     ["assembly"],
