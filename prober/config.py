@@ -14,6 +14,8 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretS
 from prober.errors import ConfigurationError
 from prober.model import Channel, ChannelKind
 from prober.nearest import did_you_mean
+from prober.objective_form import ObjectiveForm, objectives_of, wrong_objectives
+from prober.objectives import Objective
 from prober.references import has_reference, resolve
 from prober.validation import NAMED, Form, Name, first_of, validate, validate_adapter
 from prober.yaml_source import Loc, Located, read_located, sealed
@@ -44,7 +46,7 @@ ADAPTER_KINDS: Mapping[str, ChannelKind] = {
 }
 """Which kind of channel each observer's adapter reads."""
 
-_LATE = frozenset({"target", "observers", "objectives", "limits"})
+_LATE = frozenset({"target", "observers", "limits"})
 """Parts whose references are followed only when their owners validate them."""
 
 _MIN_SECRET = 16
@@ -114,7 +116,7 @@ class ConfigurationForm(Form):
     target: TargetForm | None = None
     observers: dict[Name, ObserverForm] = Field(default_factory=dict, json_schema_extra=NAMED)
     channels: dict[Name, ChannelForm] = Field(default_factory=dict, json_schema_extra=NAMED)
-    objectives: dict[str, Any] = Field(default_factory=dict)
+    objectives: dict[Name, ObjectiveForm] | None = Field(default=None, json_schema_extra=NAMED)
     ledger: Annotated[str, Field(min_length=1)] | None = None
     limits: dict[str, Any] = Field(default_factory=dict)
 
@@ -131,8 +133,8 @@ class SigningKeySettings:
 class Settings:
     """A validated configuration; its ``repr`` shows names only.
 
-    ``target``, the values of ``observers``, ``objectives`` and ``limits`` still hold references: their owners read
-    them with :func:`validate_adapter`. ``ledger`` is a path or URL, empty when none is configured: the default
+    ``target``, the values of ``observers`` and ``limits`` still hold references: their owners read them with
+    :func:`validate_adapter`. ``ledger`` is a path or URL, empty when none is configured: the default
     place, or a thrown-away one on the sandbox. ``source`` names the file.
     """
 
@@ -142,7 +144,7 @@ class Settings:
     target: Mapping[str, Any] | None
     observers: Mapping[str, Mapping[str, Any]]
     channels: Mapping[str, Channel]
-    objectives: Mapping[str, Any]
+    objectives: tuple[Objective, ...]
     ledger: str
     limits: Mapping[str, Any]
     source: str
@@ -231,7 +233,7 @@ def _settings(located: Located, environ: Mapping[str, str] | None) -> Settings:
         target=located.inside("target") if form.target else None,
         observers={name: located.inside("observers", name) for name in form.observers},
         channels={name: _channel(name, channel) for name, channel in form.channels.items()},
-        objectives=located.inside("objectives") if form.objectives else {},
+        objectives=objectives_of(form.objectives),
         ledger=_ledger(form.ledger, located.folder),
         limits=located.inside("limits") if form.limits else {},
         source=located.source,
@@ -267,6 +269,7 @@ def _contradictions(
         other = first.setdefault((channel.kind, address), name)
         if other != name:
             yield f"channel {other!r} has the same address", "give each channel its own address", (*loc, "address")
+    yield from wrong_objectives(form.objectives or {}, form.channels)
 
 
 def _misfits(channel: ChannelForm, form: ConfigurationForm, allowed: _Allowed | None) -> Iterator[tuple[str, str, str]]:

@@ -9,13 +9,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, case, delete, func, or_, select, text, update
 
+from prober.bounds import PUBLISH_BOUNDS, START_DELAY_BOUNDS
 from prober.clock import Instant
 from prober.errors import TargetError
 from prober.ledger.attaching import attach_learned
 from prober.ledger.dialect import insert
 from prober.ledger.slots import note_answer
 from prober.ledger.tables import deliveries, instant_of, instant_values, keys, probes, steps, waypoints
-from prober.ledger.totals import PUBLISH_BOUNDS, START_DELAY_BOUNDS, Rise, raise_totals
+from prober.ledger.totals import Rise, raise_totals
 from prober.model import (
     Answer,
     Publication,

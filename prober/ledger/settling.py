@@ -9,14 +9,16 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select, text, update
 
+from prober.bounds import LATENCY_BOUNDS, UNCERTAINTY_BOUNDS
 from prober.clock import Instant
 from prober.correlate import CoverageFact, DeliveryFacts, Offset, SightingFact, StepFact
 from prober.interval import Interval
 from prober.judge import OutcomeFinding, TimelinessFinding
 from prober.ledger.awaiting import GRACE_IS_OVER
+from prober.ledger.journeys import count_journeys
 from prober.ledger.step_facts import step_facts
 from prober.ledger.tables import coverage, deliveries, instant_of, instant_values, observers, offsets, sightings
-from prober.ledger.totals import LATENCY_BOUNDS, UNCERTAINTY_BOUNDS, Rise, raise_totals
+from prober.ledger.totals import Rise, raise_totals
 from prober.model import Arrive, How, Outcome, Stamp
 
 MAX_PASS = 1000
@@ -59,6 +61,7 @@ def settle_due(conn: Connection, location: str, now: Instant, served: Set[str], 
     rise = Rise()
     settled = []
     concluded = set()
+    closed = set()
     written: list[dict[str, object]] = []
     for row in rows:
         decision = decide(facts[row.id], now)
@@ -68,12 +71,15 @@ def settle_due(conn: Connection, location: str, now: Instant, served: Set[str], 
             conn.execute(_SET_DIRTY, {"delivery": row.id, "state": 2 if waits else 0})
             continue
         written.append(_verdicts(row, decision, now, rise))
+        if row.open and not written[-1]["new_open"]:
+            closed.add(row.probe_id)
         if (decision.timeliness and row.timeliness is None) or (decision.outcome and row.outcome is None):
             settled.append((row.id, row.probe_id))
         if row.outcome is None and decision.outcome is not None:
             concluded.add(row.probe_id)
     if written:
         conn.execute(_WRITE, written)
+    count_journeys(conn, closed, rise)
     raise_totals(conn, location, now.wall, rise)
     waits = any(values["new_open"] and values["new_timeliness"] for values in written)
     next_due = _next_due(conn, location, now)

@@ -7,13 +7,13 @@ import sqlite3
 from collections import defaultdict
 from typing import Any
 
-from prober.ledger.totals import LATENCY_BOUNDS, UNCERTAINTY_BOUNDS
+from prober.bounds import LATENCY_BOUNDS, UNCERTAINTY_BOUNDS
 
 Series = tuple[str, tuple[tuple[str, str], ...]]
 ARRIVED = {"delivered", "damaged", "misplaced"}
 RECOUNTED = {
-    "deliveries_expected_total", "deliveries_total", "timeliness_total", "copies_total", "strays_total",
-    "sightings_total", "publish_requests_total", "slots_total", "delivery_latency_seconds_bucket",
+    "deliveries_expected_total", "deliveries_total", "timeliness_total", "journeys_total", "copies_total",
+    "strays_total", "sightings_total", "publish_requests_total", "slots_total", "delivery_latency_seconds_bucket",
     "delivery_latency_seconds_sum", "delivery_latency_seconds_count", "delivery_uncertainty_seconds_bucket",
     "delivery_uncertainty_seconds_sum", "delivery_uncertainty_seconds_count",
 }  # fmt: skip
@@ -45,8 +45,12 @@ def on_record(conn: sqlite3.Connection) -> dict[Series, float]:
 def recount(conn: sqlite3.Connection) -> dict[Series, float]:
     """The same from the rows."""
     found: dict[Series, float] = defaultdict(float)
+    of_probe: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows(conn, "deliveries"):
         _count_delivery(row, found)
+        of_probe[row["probe_id"]].append(row)
+    for mine in of_probe.values():
+        _count_journey(mine, found)
     seen = rows(conn, "sightings")
     for channel, _ in {(row["channel"], row["message_id"]) for row in seen}:
         found[series("sightings_total", channel=channel)] += 1
@@ -88,6 +92,18 @@ def _count_delivery(row: dict[str, Any], found: dict[Series, float]) -> None:
         _observe(found, "delivery_latency_seconds", labels, max(0.0, row["latency_upper"]), bounds)
         width = row["latency_upper"] - row["latency_lower"]
         _observe(found, "delivery_uncertainty_seconds", labels, width, UNCERTAINTY_BOUNDS)
+
+
+def _count_journey(mine: list[dict[str, Any]], found: dict[Series, float]) -> None:
+    """Void if a delivery is void and no other broke the promise."""
+    if any(row["timeliness"] is None or row["outcome"] is None for row in mine):
+        return
+    words = {word for row in mine for word in (row["timeliness"], row["outcome"])}
+    moot = any(row["timeliness"] == "moot" and row["outcome"] not in {"void", "withheld"} for row in mine)
+    broken = moot or words - {"on_time", "moot", "void", "delivered", "withheld"}
+    result = "broken" if broken else "void" if "void" in words else "kept"
+    labels = {"scenario": mine[0]["scenario"], "kind": mine[0]["kind"], "result": result}
+    found[series("journeys_total", **labels)] += 1
 
 
 def _observe(

@@ -12,12 +12,13 @@ PACKAGE = Path(__file__).parents[2] / "prober"
 
 PURE = [
     "clock", "model", "errors", "interval", "durations", "nearest", "marker", "schedule", "checks", "statistics",
+    "bounds", "burn_windows", "objectives",
     "judge", "correlate", "channel_choice", "clean_up", "launching", "__init__",
 ]  # fmt: skip
 
 ROOMS: list[list[str]] = [
     PURE,
-    ["resources", "yaml_source", "references", "validation", "scenario_files", "processes"],
+    ["resources", "yaml_source", "references", "validation", "objective_form", "scenario_files", "processes"],
     ["targets", "observers"],
     ["ledger"],
     ["draft", "stages", "sight", "loops", "ad_hoc"],

@@ -24,6 +24,7 @@ from prober.config import (
 )
 from prober.errors import ConfigurationError
 from prober.model import Channel, ChannelKind
+from prober.objectives import Indicator, Objective
 
 CANARY = "canary-5f0c2b9e7d"
 TARGET_CHANNEL = "0b7f3f5e-2a54-4c0e-9d3c-0a4b7f1d2c11"
@@ -58,7 +59,7 @@ channels:
     kind: discord
     address: 1234567890123456789
 objectives:
-  timeliness: {{ratio: 0.95}}
+  in-time: {{indicator: timeliness, goal: 95%, channels: [email]}}
 limits:
   in_flight: 50
 """
@@ -125,7 +126,7 @@ def test_a_whole_configuration_is_read(tmp_path: Path) -> None:
         ),
         "discord": Channel("discord", ChannelKind.DISCORD, "chat", "1234567890123456789"),
     }
-    assert settings.objectives == {"timeliness": {"ratio": 0.95}}
+    assert settings.objectives == (Objective("in-time", Indicator.TIMELINESS, 0.95, channels=frozenset({"email"})),)
     assert settings.limits == {"in_flight": 50}
     assert settings.ledger == ""
     assert settings.source == str(tmp_path / "prober.yaml")
@@ -169,7 +170,14 @@ def test_the_least_configuration_is_environment_and_keys() -> None:
         ),
         Mistake('["@publishing.example"]', "all", 25, "channels.email.senders", "expected a list, got text", ""),
         Mistake("senders:", "sender:", 25, "channels.email.sender", "unknown field", "did you mean 'senders'?"),
-        Mistake("  timeliness: {ratio: 0.95}", "  - a", 30, "objectives", "expected fields, got a list", ""),
+        Mistake(
+            "  in-time: {indicator: timeliness, goal: 95%, channels: [email]}",
+            "  - a",
+            30,
+            "objectives",
+            "expected fields, got a list",
+            "",
+        ),
         Mistake("  in_flight: 50", "  50", 32, "limits", "expected fields, got a whole number", ""),
     ],
 )

@@ -28,7 +28,7 @@ CHANNELS = (
     Channel("slack", ChannelKind.SLACK, "chat", "C0PROBE"),
 )
 SETTINGS = Settings(
-    "staging", "here", (), None, {}, {channel.name: channel for channel in CHANNELS}, {}, "", {}, "staging.yaml"
+    "staging", "here", (), None, {}, {channel.name: channel for channel in CHANNELS}, (), "", {}, "staging.yaml"
 )
 
 

@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 from prober.assembly import OBSERVERS, drafting
 from prober.channel_choice import resolve_channels
 from prober.cli.app import app
-from prober.config import load_settings, validate_adapter
+from prober.config import load_settings, settings_from_mapping, validate_adapter
 from prober.model import Outcome, Timeliness
+from prober.objectives import DEFAULT_OBJECTIVES, Indicator
 from prober.observers.discord import DiscordSettings
 from prober.observers.imap import ImapSettings
 from prober.observers.s3 import S3Settings
@@ -32,6 +33,7 @@ README = PAGES[0].read_text(encoding="utf-8")
 BLOCKS = {
     "configuration": r"environment:",
     "observer": r"# another observer:",
+    "objectives": r"# objectives:",
     "weather": r"# weather:",
     "scenario": r"# scenario:",
 }
@@ -88,6 +90,13 @@ def test_the_configuration_is_a_configuration(tmp_path: Path, monkeypatch: pytes
     assert drafting(settings).templates.keys() <= {scenario.content.template for scenario in scenarios.values()}
     for name in ("alert-latency", "publication-fanout"):
         assert len(resolve_channels(scenarios[name], settings.channels)) == 3
+
+
+def test_the_objectives_are_those_that_hold_without_any() -> None:
+    """The example of objectives is what applies where none is written, and the table has every indicator."""
+    head = {"environment": "lab", "keys": [{"id": "a", "secret": "s" * 16}]}
+    assert settings_from_mapping(head | yaml.safe_load(block("objectives")), "README").objectives == DEFAULT_OBJECTIVES
+    assert set(re.findall(r"^\| `(\w+)` \| .* \| .* \|$", README, re.MULTILINE)) >= set(Indicator)
 
 
 def test_the_configuration_shows_no_secret() -> None:
