@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from prober.clock import Instant
-from prober.interval import Interval, latency_from_stamp
+from prober.interval import CLOCK_DRIFT, Interval, latency_from_stamp
 from prober.judge import Case, Sighted
 from prober.marker import Found, Standing
 from prober.model import Arrive, How, KeyKind, PublishResult, Stamp, StepState, StrayReason
@@ -51,10 +52,22 @@ class CoverageFact:
 
 @dataclass(frozen=True, slots=True)
 class Offset:
-    """Bounds on a provider's clock minus the boottime of one boot, from control messages."""
+    """Bounds on a provider's clock minus the boottime of one boot, from control messages, as they held at ``at``.
+
+    ``at`` and ``since`` are seconds of that boottime; what was stamped before ``since`` was stamped by a clock that has
+    stepped meanwhile.
+    """
 
     bounds: Interval
     boot_id: str
+    at: float
+    since: float = -math.inf
+
+    def during(self, start: float, end: float) -> Interval | None:
+        """The bounds for what was stamped between the two: the farther from ``at``, the wider. None across a step."""
+        if start < self.since:
+            return None
+        return self.bounds.widened(CLOCK_DRIFT * max(abs(start - self.at), abs(end - self.at)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,22 +174,28 @@ def _latency(facts: DeliveryFacts, first: Instant, origin: Instant, late: Instan
     if lower > upper:
         lower, contradiction = floor, "coverage"
     own = Interval(lower, upper, seen.how.value)
-    refined, clock = _refined(own, seen, facts.offsets, origin, late)
+    refined, clock = _refined(own, seen, facts.offsets, (first, origin, late))
     return refined, clock or contradiction
 
 
 def _refined(
-    own: Interval, seen: SightingFact, offsets: Mapping[str, Offset], origin: Instant, late: Instant
+    own: Interval, seen: SightingFact, offsets: Mapping[str, Offset], requested: tuple[Instant, Instant, Instant]
 ) -> tuple[Interval, str]:
     """The own-clock interval, narrowed by the provider's stamp where its clock is bounded by control messages.
 
-    The request left between ``origin`` and ``late``. A stamp raises the lower bound only of what a complete read
-    showed: beside a pushed message there may be an earlier copy, whose own push got lost.
+    ``requested``: the first instant at which the request may have left, and the two between which it did as far as
+    times count. A stamp raises the lower bound only of what a complete read showed: beside a pushed message there may
+    be an earlier copy, whose own push got lost.
     """
+    first, origin, late = requested
     stamp = seen.stamp
     if stamp is None or (offset := offsets.get(stamp.source)) is None or offset.boot_id != origin.boot_id:
         return own, ""
-    by_stamp = latency_from_stamp(stamp.at, stamp.resolution, origin.boottime, offset.bounds)
+    # It was stamped between the request and the moment at which it was in our hands.
+    bounds = offset.during(origin.boottime + first.since(origin), origin.boottime + own.upper)
+    if bounds is None:
+        return own, ""
+    by_stamp = latency_from_stamp(stamp.at, stamp.resolution, origin.boottime, bounds)
     unsure = max(0.0, late.since(origin) + late.doubt(origin))
     both = own.intersection(Interval(by_stamp.lower - unsure, by_stamp.upper, by_stamp.basis))
     if both is None:

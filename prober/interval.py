@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+CLOCK_DRIFT = 500e-6
+"""Seconds per second by which a provider's clock and ours may drift apart: what Linux lets NTP correct at the most
+(MAXFREQ in linux/timex.h)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:

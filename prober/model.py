@@ -304,7 +304,8 @@ class Message:
     ``id`` is unique on the channel for ever (mail: folder, UIDVALIDITY and UID; Slack: ts; Discord: snowflake).
     ``fingerprint`` stays the same when a mail is moved (a hash of its header block); elsewhere it equals ``id``.
     ``texts`` are all decoded texts, links percent-decoded, bounded in size; ``seen`` is an upper bound: the instant
-    at which the push frame, or the end of the read that showed it, was in our hands.
+    at which the push frame, or the end of the read that showed it, was in our hands. ``broadcast``: it shows on the
+    channel what was said in a thread; it is recorded, and never a first sighting.
     """
 
     channel: str
@@ -318,6 +319,7 @@ class Message:
     misplaced: bool = False
     stamp: Stamp | None = None
     waypoints: tuple[Waypoint, ...] = ()
+    broadcast: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,12 +336,26 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A message of our own, posted through the same provider, and the stamp that its clock gave it."""
+    """A message of our own, posted through the same provider, and the stamp that its clock gave it.
+
+    ``id`` is the message's, as in :class:`Message`; '' where the provider told none.
+    """
 
     channel: str
     sent: Instant
     answered: Instant
     stamp: Stamp
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlSeen:
+    """That a control message was seen on its channel, as a :class:`Message` is."""
+
+    channel: str
+    id: str
+    seen: Instant
+    how: How
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,7 +371,8 @@ class Blindness:
 class Batch:
     """What one complete read returned: every message after the cursor, the new cursor, what was read.
 
-    ``blind`` are the channels that the read could not see, while it saw others.
+    ``blind`` are the channels that the read could not see, while it saw others; a channel that is in neither was left
+    out for the provider's limits. ``controls`` were posted by this read, ``controls_seen`` are those that it showed.
     """
 
     messages: tuple[Message, ...]
@@ -363,6 +380,7 @@ class Batch:
     readings: Mapping[str, Reading]
     controls: tuple[Control, ...] = ()
     blind: Mapping[str, Blindness] = field(default_factory=dict)
+    controls_seen: tuple[ControlSeen, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,6 +389,7 @@ class Wake:
 
     pushed: tuple[Message, ...] = ()
     unread: bool = False
+    controls_seen: tuple[ControlSeen, ...] = ()
 
 
 Settings = Mapping[str, Any]

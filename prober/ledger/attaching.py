@@ -18,6 +18,9 @@ from prober.model import Check, PublishResult, StrayReason
 
 FIRST, COPY, MOVED, STRAY, CANDIDATE = "first", "copy", "moved", "stray", "candidate"
 
+BROADCAST = "broadcast"
+"""The role of what repeats on a channel what was said in a thread: neither a first sighting nor a copy."""
+
 NO_DELIVERY = 0
 
 

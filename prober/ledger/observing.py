@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Row, and_, bindparam, exists, select, text, u
 from prober import correlate
 from prober.clock import Instant
 from prober.errors import LedgerError, Unreadable
-from prober.interval import Interval, offset_from_exchange
 from prober.ledger.attaching import (
+    BROADCAST,
     MOVED,
     NO_DELIVERY,
     STRAY,
@@ -24,6 +24,8 @@ from prober.ledger.attaching import (
     put_sighting,
 )
 from prober.ledger.awaiting import wake_read, wake_unread
+from prober.ledger.clocks import bound_clock
+from prober.ledger.controls import record_posted, record_seen
 from prober.ledger.dialect import insert
 from prober.ledger.holding import EXPIRED, keep_candidate, may_learn
 from prober.ledger.publishing import add_waypoints
@@ -34,12 +36,11 @@ from prober.ledger.tables import (
     instant_values,
     keys,
     observers,
-    offsets,
     sightings,
 )
 from prober.ledger.totals import Rise, raise_totals
 from prober.marker import Found
-from prober.model import Blindness, Channel, Control, Message, Reading, StrayReason
+from prober.model import Blindness, Channel, Control, ControlSeen, Message, Reading, StrayReason
 
 MAX_ID = 300
 """Characters of a message's id on record."""
@@ -60,7 +61,10 @@ class Noticed:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What one observer saw: pushed (no ``cursor``) or by one complete read."""
+    """What one observer saw: pushed (no ``cursor``) or by one complete read.
+
+    ``trouble`` says why its pushes do not flow as they should, ``reads_per_minute`` what its provider allows.
+    """
 
     observer: str
     noticed: tuple[Noticed, ...]
@@ -70,6 +74,9 @@ class Observed:
     readings: Mapping[str, Reading] | None = None
     controls: tuple[Control, ...] = ()
     blind: Mapping[str, Blindness] = field(default_factory=dict)
+    controls_seen: tuple[ControlSeen, ...] = ()
+    trouble: str = ""
+    reads_per_minute: float | None = None
 
 
 def cursor_of(conn: Connection, location: str, observer: str) -> str | None:
@@ -84,6 +91,7 @@ def record(conn: Connection, location: str, observed: Observed, now: Instant) ->
         _move_cursor(conn, location, observed, now)
     readings = observed.readings or {}
     named = {*readings, *(noticed.message.channel for noticed in observed.noticed)}
+    named |= {seen.channel for seen in observed.controls_seen}
     before = _coverage(conn, location, [observed.channels[name].identity for name in sorted(named)])
     entry = Entry(now)
     new = 0
@@ -91,17 +99,29 @@ def record(conn: Connection, location: str, observed: Observed, now: Instant) ->
         channel = observed.channels[noticed.message.channel]
         lower = _lower(noticed, readings.get(channel.name), before.get(channel.identity))
         new += _record_message(conn, location, channel, noticed, lower=lower, entry=entry)
+    _record_controls(conn, location, observed, before, entry.rise)
     raise_totals(conn, location, now.wall, entry.rise)
     for name, reading in readings.items():
         channel = observed.channels[name]
         _extend(conn, location, channel, before.get(channel.identity), reading)
         wake_read(conn, location, channel.identity, reading.started)
-    for control in observed.controls:
-        _bound_clock(conn, location, control)
     for name, blindness in observed.blind.items():
         _record_blind(conn, location, observed.channels[name], blindness)
         wake_unread(conn, location, now, identity=observed.channels[name].identity)
     return new
+
+
+def _record_controls(
+    conn: Connection, location: str, observed: Observed, before: Mapping[str, Row[Any]], rise: Rise
+) -> None:
+    for control in observed.controls:
+        bound_clock(conn, location, control, rise)
+        record_posted(conn, location, observed.channels[control.channel], control, rise)
+    for seen in observed.controls_seen:
+        channel = observed.channels[seen.channel]
+        covered = before.get(channel.identity)
+        lower = None if covered is None else instant_of(covered, "watermark")
+        record_seen(conn, location, channel, seen, lower=lower, rise=rise)
 
 
 def _record_blind(conn: Connection, location: str, channel: Channel, blindness: Blindness) -> None:
@@ -157,6 +177,7 @@ def expire_candidates(conn: Connection, location: str, now: Instant) -> int:
 
 def _move_cursor(conn: Connection, location: str, observed: Observed, now: Instant) -> None:
     values = {"cursor": observed.cursor, "blind_reason": "", "blind_detail": "",
+              "trouble": observed.trouble[:500], "reads_per_minute": observed.reads_per_minute,
               **instant_values("blind_since", None), **instant_values("failed_read", None)}  # fmt: skip
     here = and_(observers.c.location == location, observers.c.name == observed.observer)
     expected = observers.c.cursor.is_(None) if observed.expected is None else observers.c.cursor == observed.expected
@@ -198,24 +219,6 @@ def _extend(conn: Connection, location: str, channel: Channel, old: Row[Any] | N
     conn.execute(statement.on_conflict_do_update(index_elements=["location", "identity"], set_=values))
 
 
-def _bound_clock(conn: Connection, location: str, control: Control) -> None:
-    """Intersect the bounds on the provider's clock; a contradiction means that a clock stepped: begin anew."""
-    stamp = control.stamp
-    fresh = offset_from_exchange(
-        control.sent.boottime, control.answered.boottime, stamp.at, stamp.resolution, stamp.source
-    )
-    where = and_(
-        offsets.c.location == location, offsets.c.source == stamp.source, offsets.c.boot_id == control.sent.boot_id
-    )
-    old = conn.execute(select(offsets).where(where)).first()
-    both = fresh if old is None else (Interval(old.lower, old.upper, stamp.source).intersection(fresh) or fresh)
-    values = {"lower": both.lower, "upper": both.upper, "at": control.answered.wall}
-    statement = insert(conn, offsets).values(
-        location=location, source=stamp.source, boot_id=control.sent.boot_id, **values
-    )
-    conn.execute(statement.on_conflict_do_update(index_elements=["location", "source", "boot_id"], set_=values))
-
-
 def _record_message(
     conn: Connection, location: str, channel: Channel, noticed: Noticed, *, lower: Instant | None, entry: Entry
 ) -> int:
@@ -232,6 +235,10 @@ def _record_message(
         now_wall=entry.now.wall,
     )
     entry.rise.count("sightings_total", {"channel": channel.name, "how": message.how.value})
+    if message.broadcast:
+        for delivery in attribution.deliveries or (NO_DELIVERY,):
+            put_sighting(conn, {**row, "delivery_id": delivery, "role": BROADCAST}, entry)
+        return 1
     for delivery in attribution.deliveries:
         attach(conn, rows[delivery], row, message.texts, entry)
         add_waypoints(conn, rows[delivery].probe_id, delivery, message.waypoints)

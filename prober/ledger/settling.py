@@ -11,14 +11,21 @@ from sqlalchemy import Connection, Row, bindparam, select, text, update
 
 from prober.bounds import LATENCY_BOUNDS, UNCERTAINTY_BOUNDS
 from prober.clock import Instant
-from prober.correlate import CoverageFact, DeliveryFacts, Offset, SightingFact, StepFact
+from prober.correlate import CoverageFact, DeliveryFacts, SightingFact, StepFact
 from prober.interval import Interval
 from prober.judge import OutcomeFinding, TimelinessFinding
 from prober.ledger.awaiting import GRACE_IS_OVER
+<<<<<<< HEAD
 from prober.ledger.journeys import count_journeys
 from prober.ledger.step_facts import step_facts
 from prober.ledger.tables import coverage, deliveries, instant_of, instant_values, observers, offsets, sightings
 from prober.ledger.totals import Rise, raise_totals
+=======
+from prober.ledger.clocks import offsets_of
+from prober.ledger.step_facts import step_facts
+from prober.ledger.tables import coverage, deliveries, instant_of, instant_values, observers, sightings
+from prober.ledger.totals import LATENCY_BOUNDS, UNCERTAINTY_BOUNDS, Rise, raise_totals
+>>>>>>> 84e7bc0 (Let bounds on providers' clocks age, and keep control messages as evidence)
 from prober.model import Arrive, How, Outcome, Stamp
 
 MAX_PASS = 1000
@@ -167,10 +174,7 @@ def _facts(conn: Connection, location: str, rows: Sequence[Row[Any]], served: Se
         seen.setdefault((row.probe_id, row.step_number), set()).add(row.id)
     cover = {row.identity: row for row in conn.execute(select(coverage).where(coverage.c.location == location)).all()}
     blind = {row.name: row for row in conn.execute(select(observers).where(observers.c.location == location)).all()}
-    clocks: dict[str, dict[str, Offset]] = {}
-    for row in conn.execute(select(offsets).where(offsets.c.location == location)).all():
-        bounds = Interval(row.lower, row.upper, row.source)
-        clocks.setdefault(row.boot_id, {})[row.source] = Offset(bounds, row.boot_id)
+    clocks = offsets_of(conn, location)
     return {
         row.id: DeliveryFacts(
             within=row.within,

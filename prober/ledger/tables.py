@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from prober.clock import Instant
 
-HEAD = "0002"
+HEAD = "0003"
 """The migration that this version writes; migrations/versions/ ends with it."""
 
 metadata = MetaData()
@@ -217,7 +217,7 @@ sightings = Table(
     Column("fingerprint", String(300), nullable=False),
     Column("delivery_id", Integer, nullable=False),  # 0: no delivery's (yet)
     Column("how", String(16), nullable=False),
-    Column("role", String(16), nullable=False),  # first, copy, candidate, stray
+    Column("role", String(16), nullable=False),  # first, copy, moved, candidate, stray, broadcast
     Column("stray", String(16)),
     Column("misplaced", Integer, nullable=False),
     Column("checks_failed", Text, nullable=False),  # JSON list
@@ -280,6 +280,8 @@ observers = Table(
     Column("cursor", Text),
     Column("blind_reason", String(64), nullable=False),  # empty while it can see
     Column("blind_detail", Text, nullable=False),
+    Column("trouble", Text, nullable=False, server_default=""),  # why pushes do not flow as they should
+    Column("reads_per_minute", Float(53)),  # how many its provider allows, null for no limit
     *instant_columns("blind_since"),
     *instant_columns("failed_read"),  # when the latest failed read began
 )
@@ -292,7 +294,11 @@ offsets = Table(
     Column("boot_id", String(16), primary_key=True),
     Column("lower", Float(53), nullable=False),
     Column("upper", Float(53), nullable=False),
-    Column("at", Float(53), nullable=False),
+    Column("at", Float(53), nullable=False),  # the wall reading of ``at_boottime``
+    Column("at_boottime", Float(53), nullable=False),  # when the bounds held: they widen with the distance from it
+    Column("since_boottime", Float(53)),  # the latest step of the provider's clock, null for none
+    Column("stepped_at", Float(53)),  # its wall reading
+    Column("step", Float(53)),  # by how many seconds, at the least
 )
 
 schedules = Table(
@@ -310,6 +316,26 @@ launching = Table(
     Column("errors", Integer, nullable=False),  # publish errors since the last other answer
     Column("trial_at", Float(53)),  # wall time of the last trial while launching is stopped
 )
+
+controls = Table(
+    "controls",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("location", String(64), nullable=False),
+    Column("identity", String(400), nullable=False),
+    Column("channel", String(64), nullable=False),
+    Column("message_id", String(300), nullable=False),
+    Column("stamp_at", Float(53), nullable=False),
+    Column("stamp_resolution", Float(53), nullable=False),
+    Column("stamp_source", String(100), nullable=False),
+    Column("how", String(16), nullable=False),  # empty until it is seen; lost, or unseen when nobody could look
+    *instant_columns("sent"),
+    *instant_columns("answered"),
+    *instant_columns("lower"),
+    *instant_columns("seen"),
+    UniqueConstraint("location", "identity", "message_id", name="control_identity"),
+)
+Index("controls_by_time", controls.c.location, controls.c.identity, controls.c.sent_wall)
 
 environment = Table(
     "environment",

@@ -132,6 +132,16 @@ class Coverage:
 
 
 @dataclass
+class Clock:
+    """Bounds on a provider's clock minus boottime, when they held, and the last step that was noticed."""
+
+    low: float
+    high: float
+    at: float
+    since: float = float("-inf")
+
+
+@dataclass
 class Reference:
     """The facts, and what follows from them."""
 
@@ -145,7 +155,7 @@ class Reference:
     turn: int = 0
     coverage: dict[str, Coverage] = field(default_factory=dict)
     failed_read: dict[str, Instant] = field(default_factory=dict)
-    clocks: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
+    clocks: dict[tuple[str, str], Clock] = field(default_factory=dict)
     observer_of: dict[str, str] = field(default_factory=dict)
 
     # publish
@@ -275,10 +285,13 @@ class Reference:
 
     def control(self, source: str, sent: Instant, answered: Instant, stamp: float, resolution: float) -> None:
         """One exchange that a provider's clock stamped (Cristian): its offset to the boottime of this boot."""
-        fresh = (stamp - answered.boottime, stamp + resolution - sent.boottime)
-        old = self.clocks.get((source, sent.boot_id), fresh)
-        both = (max(old[0], fresh[0]), min(old[1], fresh[1]))
-        self.clocks[source, sent.boot_id] = both if both[0] <= both[1] else fresh
+        low, high, now = stamp - answered.boottime, stamp + resolution - sent.boottime, answered.boottime
+        old = self.clocks.get((source, sent.boot_id), Clock(low, high, now))
+        aged = 500e-6 * (now - old.at)
+        both = Clock(max(old.low - aged, low), min(old.high + aged, high), now, old.since)
+        self.clocks[source, sent.boot_id] = (
+            both if both.low <= both.high else Clock(low, high, now, since=sent.boottime)
+        )
 
     # settle
 
@@ -381,13 +394,15 @@ class Reference:
         alarm = lower > upper
         if alarm:
             lower = floor
-        offset = self.clocks.get(("provider", earliest.boot_id))
-        if sight.stamp is None or offset is None:
+        clock = self.clocks.get(("provider", earliest.boot_id))
+        if sight.stamp is None or clock is None or floor + earliest.boottime < clock.since:
             return lower, upper, alarm
         unsure = max(0.0, latest.since(earliest) + latest.doubt(earliest))
+        ends = (earliest.boottime + floor, earliest.boottime + upper)
+        aged = 500e-6 * max(abs(end - clock.at) for end in ends)
         by_stamp = (
-            sight.stamp - offset[1] - earliest.boottime - unsure,
-            sight.stamp + 1 - offset[0] - earliest.boottime,
+            sight.stamp - clock.high - aged - earliest.boottime - unsure,
+            sight.stamp + 1 - clock.low + aged - earliest.boottime,
         )
         both = (max(lower, by_stamp[0]), min(upper, by_stamp[1]))
         if both[0] > both[1]:

@@ -120,7 +120,7 @@ class Life:
             step=step, stop=stop, sighting=self.sighting(now),
             seen_elsewhere=world.sister is not None and world.sister <= now, coverage=cover, failed_read=failed,
             served=True,
-            offsets={"provider": Offset(Interval(PROVIDER - 0.5, PROVIDER + 0.5), START.boot_id)},
+            offsets={"provider": Offset(Interval(PROVIDER - 0.5, PROVIDER + 0.5), START.boot_id, START.boottime)},
         )  # fmt: skip
 
     def coverage(self, now: float) -> tuple[CoverageFact | None, Instant | None]:

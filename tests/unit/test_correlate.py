@@ -21,7 +21,7 @@ from prober.correlate import (
     correlate,
     sender_allowed,
 )
-from prober.interval import Interval
+from prober.interval import CLOCK_DRIFT, Interval
 from prober.marker import Found, Standing
 from prober.model import Arrive, How, KeyKind, PublishResult, Stamp, StepState, StrayReason
 
@@ -120,11 +120,11 @@ def test_provider_stamp_refines_by_its_bounded_clock() -> None:
     """A stamp is used only through an offset that control messages bound, and only narrows."""
     stamp = Stamp(START.wall + 2.0, 0.5, "discord")
     seen = sighting(0, 10, stamp=stamp, how=How.POLL)
-    offset = Offset(Interval(START.wall - 500.0 - 0.1, START.wall - 500.0 + 0.1, "discord"), "boot")
+    offset = Offset(Interval(START.wall - 500.0 - 0.1, START.wall - 500.0 + 0.1, "discord"), "boot", START.boottime)
     assert latency(facts(sighting=seen)) == Interval(0, 10, "poll")
     found = latency(facts(sighting=seen, offsets={"discord": offset}))
-    assert found.lower == pytest.approx(1.9)
-    assert found.upper == pytest.approx(2.6)
+    assert found.lower == pytest.approx(1.9, abs=10 * CLOCK_DRIFT)
+    assert found.upper == pytest.approx(2.6, abs=10 * CLOCK_DRIFT)
     assert found.basis == "poll+discord"
     assert latency(facts(sighting=seen, offsets={"discord": replace(offset, boot_id="other")})) == Interval(
         0, 10, "poll"
@@ -133,21 +133,42 @@ def test_provider_stamp_refines_by_its_bounded_clock() -> None:
 
 def test_stamp_of_a_pushed_message_says_nothing_of_an_earlier_copy() -> None:
     """Beside what was pushed there may be an earlier copy whose push got lost: only the upper bound is narrowed."""
-    offset = Offset(Interval(START.wall - 500.0 - 0.1, START.wall - 500.0 + 0.1, "discord"), "boot")
+    offset = Offset(Interval(START.wall - 500.0 - 0.1, START.wall - 500.0 + 0.1, "discord"), "boot", START.boottime)
     pushed = sighting(0, 10, stamp=Stamp(START.wall + 2.0, 0.5, "discord"))
     found = latency(facts(sighting=pushed, offsets={"discord": offset}))
     assert found.lower == 0
-    assert found.upper == pytest.approx(2.6)
+    assert found.upper == pytest.approx(2.6, abs=10 * CLOCK_DRIFT)
     assert found.basis == "push+discord"
     late = sighting(0, 32, stamp=Stamp(START.wall + 31.0, 2.0, "discord"))
     straddling = latency(facts(sighting=late, offsets={"discord": offset}))
     assert straddling == Interval(0, 32, "push")
 
 
+def test_an_old_bound_on_a_clock_narrows_less() -> None:
+    """Bounds of an hour ago have widened by what two clocks may drift apart in an hour, on either side."""
+    seen = sighting(0, 10, stamp=Stamp(START.wall + 5.0, 0.0, "discord"), how=How.POLL)
+    there = Interval(START.wall - 500.0, START.wall - 500.0, "discord")
+    fresh = latency(facts(sighting=seen, offsets={"discord": Offset(there, "boot", START.boottime)}))
+    assert fresh.width == pytest.approx(2 * CLOCK_DRIFT * 10)
+    old = latency(facts(sighting=seen, offsets={"discord": Offset(there, "boot", START.boottime - 3600.0)}))
+    assert old.width == pytest.approx(2 * CLOCK_DRIFT * 3610)
+    assert 5.0 in old
+
+
+def test_a_stamp_from_before_a_step_narrows_nothing() -> None:
+    """What the provider stamped with the clock that it had before is not read with the one that it has now."""
+    seen = sighting(0, 10, stamp=Stamp(START.wall + 5.0, 0.0, "discord"), how=How.POLL)
+    offset = Offset(Interval(START.wall - 500.0, START.wall - 500.0, "discord"), "boot", START.boottime + 60)
+    after = replace(offset, since=START.boottime)
+    assert latency(facts(sighting=seen, offsets={"discord": after})).basis == "poll+discord"
+    before = replace(offset, since=START.boottime + 0.001)
+    assert latency(facts(sighting=seen, offsets={"discord": before})) == Interval(0, 10, "poll")
+
+
 def test_contradicting_stamp_is_an_alarm_and_changes_nothing() -> None:
     """An empty intersection names the clock and keeps our own interval."""
     seen = sighting(0, 1, stamp=Stamp(START.wall + 50.0, 0.001, "discord"))
-    offset = Offset(Interval(START.wall - 500.0, START.wall - 500.0, "discord"), "boot")
+    offset = Offset(Interval(START.wall - 500.0, START.wall - 500.0, "discord"), "boot", START.boottime)
     found = correlate(facts(sighting=seen, offsets={"discord": offset}), at(60))
     assert found is not None
     assert found.contradiction == "discord"

@@ -15,7 +15,7 @@ def facts(step: StepFact, sighting: SightingFact, offset: float) -> DeliveryFact
     return DeliveryFacts(
         within=4.0, give_up=60.0, arrive=Arrive.ALWAYS, scheduled_time=None, step=step, stop=None, sighting=sighting,
         seen_elsewhere=False, coverage=None, failed_read=None, served=True,
-        offsets={"provider": Offset(bounds, "boot")},
+        offsets={"provider": Offset(bounds, "boot", BOOT.boottime)},
     )  # fmt: skip
 
 
