@@ -16,6 +16,9 @@ UNCERTAINTY_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 START_DELAY_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Of how late a probe was started."""
 
+CONTROL_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
+"""Of a control message of ours, from its posting to its being seen: the provider's own share."""
+
 
 def bound_text(bound: float) -> str:
     """A bucket's upper bound as its label ``le`` says it."""

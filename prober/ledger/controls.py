@@ -7,10 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, delete, select, update
 
+from prober.bounds import CONTROL_BOUNDS
 from prober.clock import Instant
 from prober.ledger.dialect import insert
 from prober.ledger.tables import controls, coverage, instant_of, instant_values
-from prober.ledger.totals import CONTROL_BOUNDS, Rise
+from prober.ledger.totals import Rise
 from prober.model import Channel, Control, ControlSeen, How
 
 LOST, UNSEEN = "lost", "unseen"

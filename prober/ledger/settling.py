@@ -15,17 +15,11 @@ from prober.correlate import CoverageFact, DeliveryFacts, SightingFact, StepFact
 from prober.interval import Interval
 from prober.judge import OutcomeFinding, TimelinessFinding
 from prober.ledger.awaiting import GRACE_IS_OVER
-<<<<<<< HEAD
+from prober.ledger.clocks import offsets_of
 from prober.ledger.journeys import count_journeys
 from prober.ledger.step_facts import step_facts
-from prober.ledger.tables import coverage, deliveries, instant_of, instant_values, observers, offsets, sightings
-from prober.ledger.totals import Rise, raise_totals
-=======
-from prober.ledger.clocks import offsets_of
-from prober.ledger.step_facts import step_facts
 from prober.ledger.tables import coverage, deliveries, instant_of, instant_values, observers, sightings
-from prober.ledger.totals import LATENCY_BOUNDS, UNCERTAINTY_BOUNDS, Rise, raise_totals
->>>>>>> 84e7bc0 (Let bounds on providers' clocks age, and keep control messages as evidence)
+from prober.ledger.totals import Rise, raise_totals
 from prober.model import Arrive, How, Outcome, Stamp
 
 MAX_PASS = 1000

@@ -14,24 +14,6 @@ from prober.bounds import bound_text
 from prober.ledger.dialect import insert
 from prober.ledger.tables import totals, totals_hourly
 
-
-LATENCY_BOUNDS = (
-    0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 25.0, 30.0, 45.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
-)  # fmt: skip
-"""Upper bounds, in seconds, of the delivery latency's buckets; each configured ``within`` is added."""
-
-PUBLISH_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""The same for the API's answer; 0.15 and 0.3 are the objective's and the warning's."""
-
-UNCERTAINTY_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""The same for the width of a latency's interval."""
-
-START_DELAY_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""The same for how late a probe was started."""
-
-CONTROL_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
-"""The same for a control message of ours, from its posting to its being seen: the provider's own share."""
-
 Labels = tuple[tuple[str, str], ...]
 
 
