@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -12,13 +12,17 @@ from prober.clock import Clock, Instant, wait_for_any
 from prober.errors import Unreadable
 from prober.model import Batch, Channel, Message, Reading, Stamp, Wake, Waypoint
 from prober.observers.imap_folder import Arrival, FolderReading, FolderWatch, Position
-from prober.observers.imap_session import ImapSettings
+from prober.observers.imap_settings import ImapSettings
+from prober.observers.imap_tokens import Tokens
 from prober.observers.mail import addressed
+from prober.observers.mail_trace import authentication, stored_at
 
 __all__ = ["ImapObserver", "ImapSettings"]
 
 _RESOLUTION = 1.0
-"""Seconds to which INTERNALDATE is given."""
+"""Seconds to which INTERNALDATE and Received are given."""
+
+_MICROSECOND = 1e-6
 
 
 class ImapObserver:
@@ -40,6 +44,7 @@ class ImapObserver:
         self._junk = "" if settings.junk in ("auto", "none") else settings.junk
         self._entered = False
         self._finds_junk = settings.junk == "auto"
+        self._tokens = Tokens(settings, settings.oauth2, clock) if settings.oauth2 is not None else None
 
     async def __aenter__(self) -> Self:
         self._entered = True
@@ -118,7 +123,8 @@ class ImapObserver:
     def _watch(self, folder: str) -> FolderWatch:
         if folder not in self._watches:
             finds = self._finds_junk and folder == self._settings.folder
-            self._watches[folder] = FolderWatch(folder, self._settings, self._clock, self._news.set, find_junk=finds)
+            self._watches[folder] = FolderWatch(folder, self._settings, self._clock, self._news.set, find_junk=finds,
+                                                tokens=self._tokens)  # fmt: skip
         return self._watches[folder]
 
     def _messages(self, folder: str, reading: FolderReading) -> Iterable[Message]:
@@ -140,8 +146,24 @@ class ImapObserver:
             how=arrival.how,
             misplaced=misplaced,
             stamp=None if received is None else Stamp(received, _RESOLUTION, source),
-            waypoints=() if received is None else (Waypoint("mailbox", received, source, _RESOLUTION),),
+            waypoints=tuple(self._waypoints(arrival)),
         )
+
+    def _waypoints(self, arrival: Arrival) -> Iterator[Waypoint]:
+        """What servers say of the mail's way, from the first hop to the mailbox: shown, never believed blindly."""
+        mail, host = arrival.mail, self._settings.host[:80]
+        for by, at in reversed(mail.hops):
+            yield Waypoint("received", at, by, _RESOLUTION)
+        # The name was given before the mail became visible, and nothing bounds that clock: no stamp.
+        if (stored := stored_at(arrival.guid)) is not None:
+            yield Waypoint("stored", stored, f"x-guid:{host}", _MICROSECOND)
+        if arrival.received is None:
+            return
+        yield Waypoint("mailbox", arrival.received, f"imap:{host}", _RESOLUTION)
+        proof = authentication(mail.authentication_results, self._settings.trusted_authserv_ids)
+        if proof is not None:
+            name = "authentication_failed" if proof.failed else "authenticated"
+            yield Waypoint(name, arrival.received, str(proof)[:100], _RESOLUTION)
 
 
 def whole_reading(readings: Sequence[FolderReading]) -> Reading:

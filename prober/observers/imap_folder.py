@@ -15,7 +15,10 @@ from itertools import accumulate
 from prober.clock import Clock, Instant
 from prober.errors import Unreadable
 from prober.model import How
-from prober.observers.imap_session import CHUNK, ImapSettings, Lifeline, Session
+from prober.observers.imap_connection import Lifeline
+from prober.observers.imap_session import CHUNK, Fetched, Session
+from prober.observers.imap_settings import ImapSettings
+from prober.observers.imap_tokens import Tokens
 from prober.observers.mail import Mail, read_mail
 
 MOST_MESSAGES = 2000
@@ -41,13 +44,14 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One message of a folder, read. ``received`` is the server's own time, wall seconds."""
+    """One message of a folder, read. ``received`` is the server's own time, wall seconds; ``guid`` its name for it."""
 
     id: str
     mail: Mail
     seen: Instant
     how: How
     received: float | None
+    guid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +95,10 @@ class FolderWatch:
         on_news: Callable[[], None],
         *,
         find_junk: bool = False,
+        tokens: Tokens | None = None,
     ) -> None:
         self.folder = folder
+        self._tokens = tokens
         self._find_junk = find_junk
         self._junk: str | None = None
         self._settings = settings
@@ -111,6 +117,7 @@ class FolderWatch:
         self._session: Session | None = None
         self._pushed = False
         self._failure: Exception | None = None
+        self._renewing = self._loop.create_task(self._renew_idle(), name=f"imap-renew-{folder}")
         self._thread = threading.Thread(target=self._run, name=f"imap-{settings.username}-{folder}", daemon=True)
         self._thread.start()
 
@@ -133,6 +140,7 @@ class FolderWatch:
     async def stop(self) -> None:
         """End the thread, whatever it is doing, and close its connection; at most a second."""
         self._stopping = True
+        self._renewing.cancel()
         self._wake()
         give_up = self._loop.time() + _STOP_WITHIN
         while not self._ended.is_set() and self._loop.time() < give_up:
@@ -144,6 +152,12 @@ class FolderWatch:
             self._thread.join()
         for question in self._questions:
             _fail(question.answer, _closed())
+
+    async def _renew_idle(self) -> None:
+        """Wake the thread in time, that no IDLE lasts longer than ``renew``: servers end those that seem dead."""
+        while True:
+            await self._clock.sleep(self._settings.renew)
+            self._wake()
 
     # --- in the thread ---
 
@@ -190,7 +204,7 @@ class FolderWatch:
                 self._disconnect()
                 if self._stopping:
                     raise
-        self._session = Session(self._settings, self.folder, self._lifeline)
+        self._session = Session(self._settings, self.folder, self._lifeline, self._tokens)
         return self._read(self._session, question)
 
     def _read(self, session: Session, question: Question) -> FolderReading:
@@ -232,12 +246,15 @@ class FolderWatch:
             asked += CHUNK
             size += sum(len(fetched.raw) for fetched in chunk)
             for fetched in chunk:
-                mail = read_mail(fetched.raw, limit=self._settings.max_message_bytes)
-                name = f"{self.folder}/{session.validity}.{fetched.uid}"
-                arrivals.append(Arrival(name, mail, seen, how, fetched.received))
+                arrivals.append(self._arrival(session, fetched, seen, how))
             if size >= MOST_BYTES:
                 break
         return tuple(arrivals), uids[:asked]
+
+    def _arrival(self, session: Session, fetched: Fetched, seen: Instant, how: How) -> Arrival:
+        mail = read_mail(fetched.raw, limit=self._settings.max_message_bytes)
+        name = f"{self.folder}/{session.validity}.{fetched.uid}"
+        return Arrival(name, mail, seen, how, fetched.received, fetched.guid)
 
     def _listen(self, session: Session) -> None:
         """Wait for a push, a question, or the time to enter IDLE again. A lost connection is news."""
@@ -262,7 +279,7 @@ class FolderWatch:
         if not session.pushes:
             self._wait(None, None)
             return False
-        spoke = session.enter_idle() or self._wait(session, self._settings.renew)
+        spoke = session.enter_idle() or self._wait(session, None)
         if spoke:
             self._tell(self._on_news)
         announced = session.leave_idle()
@@ -305,7 +322,7 @@ class FolderWatch:
 
 def _newest(session: Session) -> list[int]:
     """What is read of a folder that begins anew: at least one message, at most REREAD and MOST_BYTES."""
-    uids = session.uids_after(0)[-REREAD:]
+    uids = session.newest_uids(REREAD)
     totals = accumulate(reversed(session.sizes(uids)))
     fitting = sum(total <= MOST_BYTES for total in totals)
     return uids[-max(1, fitting) :]

@@ -21,6 +21,7 @@ from itertools import islice
 from urllib.parse import unquote
 
 from prober.model import Channel
+from prober.observers.mail_trace import MOST_HOPS, received_at, receiver
 
 LIMIT = 1_000_000
 """Bytes of a message that are read unless told otherwise."""
@@ -67,6 +68,8 @@ class Mail:
     and empty unless there is exactly one; ``delivered`` are the envelope's recipients where the servers noted them,
     ``recipients`` those and everybody in To and Cc. ``date`` is the Date header in seconds since 1970.
     ``headers_block_hash`` stays the same when the mail is moved; ``truncated`` says that not all of it was read.
+    ``hops`` are the servers that say in Received that they took it, the last one first, with their time;
+    ``authentication_results`` those headers, the topmost first.
     """
 
     texts: tuple[str, ...]
@@ -77,6 +80,8 @@ class Mail:
     message_id: str
     date: float | None
     truncated: bool
+    hops: tuple[tuple[str, float], ...] = ()
+    authentication_results: tuple[str, ...] = ()
 
 
 _Headers = list[tuple[str, str]]
@@ -113,6 +118,8 @@ def read_mail(raw: bytes, *, limit: int = LIMIT) -> Mail:
         message_id=_first(headers, "message-id")[:1000],
         date=_date(_first(headers, "date")),
         truncated=truncated,
+        hops=tuple(_hops(headers)),
+        authentication_results=tuple(islice(_every(headers, "authentication-results"), 20)),
     )
 
 
@@ -200,6 +207,17 @@ def _from_base64(octets: bytes) -> bytes:
 
 def _first(headers: _Headers, name: str) -> str:
     return next((value for its, value in headers if its == name), "")
+
+
+def _every(headers: _Headers, name: str) -> Iterator[str]:
+    return (value for its, value in headers if its == name)
+
+
+def _hops(headers: _Headers) -> Iterator[tuple[str, float]]:
+    for value in islice(_every(headers, "received"), MOST_HOPS):
+        at = _date(received_at(value))
+        if at is not None:
+            yield receiver(value), at
 
 
 def _addresses(headers: _Headers, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
-import math
 import os
 import re
 from dataclasses import dataclass, field
@@ -20,14 +18,9 @@ from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
 
 from prober.clock import Clock, Instant, rfc3339
 from prober.errors import OwnFault, TargetError
+from prober.grants import Grant, expiry, life_of
 from prober.targets.http_client import HttpClient, Reply, Request, checked_url
 from prober.targets.problems import MOST_DETAIL, clean, parse_json
-
-RENEW_BEFORE = 60.0
-"""Seconds before its end at which a token is renewed (at half its life if that is shorter)."""
-
-UNTOLD_LIFE = 300.0
-"""Seconds for which a token is used whose end nobody tells."""
 
 _MOST_BYTES = 65_536
 _TOKEN = re.compile(r"[\x21-\x7e]+")
@@ -64,19 +57,6 @@ class TokenSource(Protocol):
 
     def reject(self, token: str) -> None:
         """The target did not take ``token``: do not offer it again if there is another way."""
-
-
-def expiry(token: str) -> float | None:
-    """Wall seconds at which a JWT ends, by its own unverified word; None where it does not say or is no JWT."""
-    parts = token.split(".")
-    if len(parts) != 3:
-        return None
-    try:
-        padded = parts[1] + "=" * (-len(parts[1]) % 4)
-        claims = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except (ValueError, RecursionError):
-        return None
-    return _number(claims.get("exp")) if isinstance(claims, dict) else None
 
 
 def ensure_live(token: str, now: Instant, requested_at: Instant | None = None) -> None:
@@ -143,21 +123,6 @@ def checked(token: str, place: str) -> str:
     return token
 
 
-@dataclass(frozen=True, slots=True)
-class _Grant:
-    """A token, the instant before it was asked for, and its life in seconds."""
-
-    token: str = field(repr=False)
-    asked: Instant
-    life: float
-
-    def is_fresh(self, now: Instant) -> bool:
-        return now.since(self.asked) < self.life - min(RENEW_BEFORE, self.life / 2)
-
-    def is_alive(self, now: Instant) -> bool:
-        return now.since(self.asked) < self.life
-
-
 class ClientCredentials:
     """A token fetched by client credentials and renewed before its end: one renewal at a time, whose outcome all
     who waited for it share. While a renewal fails the old token serves to its end."""
@@ -168,7 +133,7 @@ class ClientCredentials:
         self._clock = clock
         self._lock = asyncio.Lock()
         self._attempts = 0
-        self._grant: _Grant | None = None
+        self._grant: Grant | None = None
         self._failure: OwnFault | None = None
 
     async def token(self) -> str:
@@ -212,7 +177,7 @@ class ClientCredentials:
             fields |= {"client_id": settings.client_id, "client_secret": secret}
         return Request("POST", settings.token_url, headers, urlencode(fields).encode(), hide)
 
-    def _granted(self, reply: Reply, asked: Instant) -> _Grant:
+    def _granted(self, reply: Reply, asked: Instant) -> Grant:
         document = parse_json(reply.body)
         fields: dict[str, Any] = document if isinstance(document, dict) else {}
         if reply.status != 200:
@@ -222,29 +187,11 @@ class ClientCredentials:
         if not isinstance(token, str):
             raise _unusable("its answer has no access_token", "", reply.status)
         token = checked(token, "the token endpoint's answer")
-        return _Grant(token, asked, self._life(fields.get("expires_in"), token, asked))
-
-    def _life(self, told: object, token: str, asked: Instant) -> float:
-        life = _number(told)
-        if life is not None and life > 0:
-            return life
-        end = expiry(token)
-        return UNTOLD_LIFE if end is None else end - asked.wall
+        return Grant(token, asked, life_of(fields, token, asked))
 
 
 def _unusable(what: str, detail: str, status: int | None) -> OwnFault:
     return OwnFault(f"the token endpoint gave no token: {what}", detail, status=status)
-
-
-def _number(value: object) -> float | None:
-    """A finite number, also one written as a text."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _when(wall: float) -> str:

@@ -115,7 +115,7 @@ async def test_what_is_announced_beside_an_answer_is_news(post: Post) -> None:
 
 async def test_a_beginning_claims_nothing_that_it_passes_over(post: Post) -> None:
     """A mail that arrives while the first read finds out where it begins lies before that beginning."""
-    async with post.observer(junk="none") as observer:
+    async with post.observer(junk="none", reopen="never") as observer:
         post.deliver_during("noop", "passed over")
         batch = await observer.read(None)
         assert batch.readings["email"].started.since(post.truth[0].after) >= 0

@@ -16,8 +16,8 @@ from imapclient.exceptions import CapabilityError, LoginError, ProtocolError
 
 from prober.errors import Unreadable
 from prober.observers.imap import ImapObserver, ImapSettings, load_cursor, save_cursor
+from prober.observers.imap_errors import unreadable
 from prober.observers.imap_folder import Position
-from prober.observers.imap_session import unreadable
 from prober.sandbox.faults import RequestFault
 from tests.conformance.mail_post import CLOCK, EMAIL, PASSWORD, Post, post_office, soon, subjects
 
@@ -82,7 +82,7 @@ async def test_each_weather_has_its_reason(post: Post, fault: RequestFault, reas
 
 async def test_a_failure_of_junk_is_one_of_the_mailbox(post: Post) -> None:
     """No reading is claimed when one of the folders could not be read."""
-    async with post.observer() as observer:
+    async with post.observer(reopen="never") as observer:
         batch = await observer.read(None)
         post.faults.requests["noop"] = RequestFault(status=0)
         with pytest.raises(Unreadable):
@@ -158,7 +158,7 @@ async def test_leaving_while_the_server_is_silent(post: Post) -> None:
     """Left in the middle of a command that is not answered the observer ends within a second."""
     post.faults.requests["noop"] = RequestFault(delay=30.0)
     threads = threading.active_count()
-    observer = post.observer(read_timeout=20)
+    observer = post.observer(read_timeout=20, reopen="never")
     await observer.__aenter__()
     reading = asyncio.create_task(observer.read(None))
     await observer.wait(soon(0.2))

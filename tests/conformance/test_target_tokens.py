@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from prober.clock import SystemClock
 from prober.errors import OwnFault, Refused
+from prober.grants import expiry
 from prober.model import Answer
 from prober.sandbox.manual_clock import START, ManualClock
 from prober.targets.publishing_module import PublishingModule, PublishingModuleSettings
-from prober.targets.tokens import expiry
 from tests.conformance.scripted_api import ScriptedApi, Turn, scripted
 from tests.conformance.test_target_publishing_module import CHANNEL, CREATE, PUBLICATION, made
 

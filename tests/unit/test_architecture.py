@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "prober"
 PURE = [
     "clock", "model", "errors", "interval", "durations", "nearest", "marker", "schedule", "checks", "statistics",
     "bounds", "burn_windows", "objectives",
-    "judge", "correlate", "channel_choice", "clean_up", "launching", "__init__",
+    "judge", "correlate", "channel_choice", "clean_up", "launching", "grants", "__init__",
 ]  # fmt: skip
 
 ROOMS: list[list[str]] = [
