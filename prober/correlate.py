@@ -227,9 +227,17 @@ class Attribution:
 
 
 def attribute(
-    found: Sequence[Found], known: Sequence[KnownKey], *, sender_allowed: bool, now_wall: float
+    found: Sequence[Found],
+    known: Sequence[KnownKey],
+    *,
+    sender_allowed: bool,
+    now_wall: float,
+    retention: float = RETENTION,
 ) -> Attribution:
-    """Decide whose message it is: verified keys first, else ids that the target told, from an allowed sender."""
+    """Decide whose message it is: verified keys first, else ids that the target told, from an allowed sender.
+
+    A verified key that is not known is ``expired`` when it is older than ``retention`` seconds.
+    """
     genuine = [key for key in found if key.kind in _SIGNED and key.standing is Standing.GENUINE]
     by_value: dict[str, list[KnownKey]] = {}
     for row in known:
@@ -239,7 +247,7 @@ def attribute(
         matched = tuple(dict.fromkeys(delivery for delivery in ours if delivery is not None))
         if matched:
             return Attribution(deliveries=matched)
-        old = all(key.minted_at is not None and now_wall - key.minted_at > RETENTION for key in genuine)
+        old = all(key.minted_at is not None and now_wall - key.minted_at > retention for key in genuine)
         return Attribution(stray=StrayReason.EXPIRED if old and not ours else StrayReason.FOREIGN)
     for standing, reason in ((Standing.FORGED, StrayReason.FORGED), (Standing.FOREIGN, StrayReason.FOREIGN)):
         if any(key.standing is standing for key in found):

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import structlog
 
-from prober import stages
+from prober import stages, sweep
 from prober.clock import Clock, Instant, wait_for_any
 from prober.errors import LedgerError, TargetError, Unreadable
 from prober.ledger import observing, publishing, slots
@@ -37,12 +37,19 @@ BEAT = 1.0
 HELD_UP = 0.5
 """Seconds of lateness from which a beat is worth a word: a stalled loop, a stopped process, a suspend."""
 
+SWEEP, SWEEP_ON = 60.0, 1.0
+"""Seconds between two passes of the sweep, where nothing is left to do and where something is."""
+
+RETAIN, RETAIN_ON = 3600.0, 0.5
+"""The same for what has been in the ledger for too long."""
+
 
 class Loops:
     """All loops of one process over one ledger.
 
     ``lag`` is by how many seconds this process woke up late at its last beat, ``worst_lag`` ever.
-    ``timetable`` says what recurs (None: nothing); it may be replaced while the loops run.
+    ``timetable`` says what recurs (None: nothing); it may be replaced while the loops run. ``sweeping`` also removes
+    what has served from the channels and, in its time, from the ledger.
     ``on_settled`` is told the (delivery, probe) pairs that have a new verdict; ``on_change`` that something else is
     worth showing (an answer, a sight lost or regained).
     """
@@ -54,8 +61,10 @@ class Loops:
         on_settled: Callable[[Sequence[tuple[int, str]]], Awaitable[None]],
         on_change: Callable[[], Awaitable[None]],
         timetable: slots.Timetable | None = None,
+        sweeping: bool = False,
     ) -> None:
         self.flow = flow
+        self._sweeping = sweeping
         self.sights = {watch.observer.name: Sight(watch.observer.reads_per_minute) for watch in flow.watches}
         self.internal_errors: Counter[tuple[str, str]] = Counter()
         self.lag = 0.0
@@ -78,6 +87,9 @@ class Loops:
         self._start("bury", self._bury_others)
         self._start("settle", self._settle)
         self._start("beat", self._beat)
+        if self._sweeping:
+            self._start("sweep", self._sweep)
+            self._start("retain", self._retain)
         for watch in self.flow.watches:
             self._start(f"observe {watch.observer.name}", lambda watch=watch: self._observe(watch))  # type: ignore[misc]
         return self
@@ -101,6 +113,18 @@ class Loops:
             left = end.since(self.flow.clock.now())
             if left <= 0:
                 return
+            self._looked.clear()
+            await wait_for_any(self.flow.clock, self._looked, left)
+
+    async def read_again(self, bound: float) -> None:
+        """Let every observer read once more now; return when each has, or has failed to, at the latest after
+        ``bound`` seconds."""
+        now = self.flow.clock.now()
+        for sight in self.sights.values():
+            sight.wanted = now
+        self._awaited_changed()
+        end = now.plus(bound)
+        while any(sight.wanted for sight in self.sights.values()) and (left := end.since(self.flow.clock.now())) > 0:
             self._looked.clear()
             await wait_for_any(self.flow.clock, self._looked, left)
 
@@ -243,6 +267,20 @@ class Loops:
             if self.lag > HELD_UP:
                 log.warning("The prober itself was held up.", action="held_up", seconds=round(self.lag, 3))
                 await self._tell_change()
+
+    async def _sweep(self) -> None:
+        course = sweep.Course(self.flow.upkeep.keeping)
+        while True:
+            done = await sweep.sweep(self.flow, course)
+            for name, why in done.trouble.items():
+                log.info("What has served cannot be removed now.", action="sweep_trouble", observer=name, why=why)
+            done.trouble.clear()
+            await self.flow.clock.sleep(SWEEP_ON if done.busy else SWEEP)
+
+    async def _retain(self) -> None:
+        while True:
+            removed = await sweep.retain(self.flow)
+            await self.flow.clock.sleep(RETAIN_ON if removed.more else RETAIN)
 
     async def _ask_claims(self, probe: str) -> None:
         """What the target itself says is a waypoint; that it says nothing is no event."""

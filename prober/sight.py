@@ -23,13 +23,17 @@ BURST = 10.0
 
 @dataclass(slots=True)
 class Sight:
-    """What a watch loop remembers of its reads: when the last one began, how long they take, how many it may do."""
+    """What a watch loop remembers of its reads: when the last one began, how long they take, how many it may do.
+
+    ``wanted`` is when somebody asked for a read without delay.
+    """
 
     reads_per_minute: float | None = None
     last_started: Instant | None = None
     durations: list[float] = field(default_factory=list)
     failures: int = 0
     blind: str = ""
+    wanted: Instant | None = None
     _spent: float = 0.0  # reads not yet paid off by time
     _paid_at: Instant | None = None
 
@@ -51,6 +55,8 @@ class Sight:
     def next_read(self, awaited: Awaited, poll: float | None, now: Instant) -> Instant:
         """When to read next: before the next bound, at it, or after the polling period."""
         last = self.last_started or now
+        if self.wanted is not None:
+            return now
         times = [last.plus(MAX_RETRY if self.blind else IDLE_READ)]
         if awaited.bound is not None:
             before = awaited.bound.plus(-self.margin())
@@ -63,11 +69,13 @@ class Sight:
     def took(self, started: Instant, ended: Instant, blind: str = "") -> None:
         """Remember a read that worked, and which channels it did not see."""
         self.last_started = started
+        if self.wanted is not None and started.since(self.wanted) >= 0:
+            self.wanted = None
         self.durations = [*self.durations[-19:], ended.since(started)]
         self.failures, self.blind = 0, blind
 
     def failed(self, error: Unreadable) -> float:
         """Remember one that did not; returns the seconds to wait before the next."""
         self.failures += 1
-        self.blind = str(error)
+        self.blind, self.wanted = str(error), None
         return min(FIRST_RETRY * 2.0 ** min(self.failures - 1, 8), MAX_RETRY)

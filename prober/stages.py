@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import tenacity
 from sqlalchemy import Connection
 
 from prober import correlate
+from prober.clean_up import Upkeep
 from prober.clock import Clock, Instant
 from prober.errors import LedgerError, OwnFault, TargetError, Unreadable
 from prober.judge import judge
@@ -51,6 +52,7 @@ class Flow:
     keyring: Keyring
     location: str
     taken_by: str
+    upkeep: Upkeep = field(default_factory=Upkeep)
 
     @property
     def served(self) -> frozenset[str]:
@@ -161,7 +163,7 @@ async def _observe(flow: Flow, watch: Watch) -> Mapping[str, str]:
     # What was pushed meanwhile may be the same messages, received earlier.
     pushed = (await watch.observer.wait(flow.clock.now())).pushed
     shown = {(message.channel, message.id) for message in batch.messages}
-    noticed = await _notice(flow, watch, _merged(batch, pushed))
+    noticed = await noticed_in(flow, watch, _merged(batch, pushed))
     observed = observing.Observed(
         observer=name,
         noticed=tuple(replace(n, in_read=(n.message.channel, n.message.id) in shown) for n in noticed),
@@ -171,6 +173,7 @@ async def _observe(flow: Flow, watch: Watch) -> Mapping[str, str]:
         readings=batch.readings,
         controls=batch.controls,
         blind=batch.blind,
+        retention=flow.upkeep.retention.success,
     )
     await flow.ledger.write(observing.record, flow.location, observed, flow.clock.now())
     return {name: f"{blindness.reason}: {blindness.detail}" for name, blindness in batch.blind.items()}
@@ -193,10 +196,10 @@ async def _read(flow: Flow, watch: Watch, cursor: str | None) -> Batch:
 
 async def observe_pushed(flow: Flow, watch: Watch, messages: Sequence[Message]) -> int:
     """Put pushed messages on record: upper bounds only, they move no cursor and prove no coverage."""
-    noticed = await _notice(flow, watch, messages)
+    noticed = await noticed_in(flow, watch, messages)
     if not noticed:
         return 0
-    observed = observing.Observed(watch.observer.name, noticed, watch.channels)
+    observed = observing.Observed(watch.observer.name, noticed, watch.channels, retention=flow.upkeep.retention.success)
     return await flow.ledger.write(observing.record, flow.location, observed, flow.clock.now())
 
 
@@ -227,7 +230,7 @@ def decide(facts: correlate.DeliveryFacts, now: Instant) -> settling.Decision | 
     )
 
 
-async def _notice(flow: Flow, watch: Watch, messages: Sequence[Message]) -> tuple[observing.Noticed, ...]:
+async def noticed_in(flow: Flow, watch: Watch, messages: Sequence[Message]) -> tuple[observing.Noticed, ...]:
     """See :func:`notice`; what takes long is searched beside the loop, which takes the instants of others' pushes."""
     if sum(len(text) for message in messages for text in message.texts) <= SEARCHED_IN_THE_LOOP:
         return notice(messages, watch.channels, flow.keyring)

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, bindparam, exists, select, text, update
 
 from prober import correlate
+from prober.clean_up import carries_our_key
 from prober.clock import Instant
 from prober.errors import LedgerError, Unreadable
 from prober.ledger.attaching import (
@@ -77,6 +78,7 @@ class Observed:
     controls_seen: tuple[ControlSeen, ...] = ()
     trouble: str = ""
     reads_per_minute: float | None = None
+    retention: float = correlate.RETENTION
 
 
 def cursor_of(conn: Connection, location: str, observer: str) -> str | None:
@@ -98,7 +100,7 @@ def record(conn: Connection, location: str, observed: Observed, now: Instant) ->
     for noticed in observed.noticed:
         channel = observed.channels[noticed.message.channel]
         lower = _lower(noticed, readings.get(channel.name), before.get(channel.identity))
-        new += _record_message(conn, location, channel, noticed, lower=lower, entry=entry)
+        new += _record_message(conn, location, channel, noticed, lower=lower, entry=entry, retention=observed.retention)
     _record_controls(conn, location, observed, before, entry.rise)
     raise_totals(conn, location, now.wall, entry.rise)
     for name, reading in readings.items():
@@ -220,19 +222,29 @@ def _extend(conn: Connection, location: str, channel: Channel, old: Row[Any] | N
 
 
 def _record_message(
-    conn: Connection, location: str, channel: Channel, noticed: Noticed, *, lower: Instant | None, entry: Entry
+    conn: Connection,
+    location: str,
+    channel: Channel,
+    noticed: Noticed,
+    *,
+    lower: Instant | None,
+    entry: Entry,
+    retention: float,
 ) -> int:
     message = noticed.message
     row = _sighting_row(location, channel, message, lower)
     if _seen_before(conn, row, message):
         return 0
+    allowed = correlate.sender_allowed(message.sender, channel.senders)
+    row["sweep"] = int(allowed and carries_our_key(noticed.found))
     values = tuple(dict.fromkeys(key.value for key in noticed.found))
     known, rows = _known_keys(conn, location, channel, values)
     attribution = correlate.attribute(
         noticed.found,
         known,
-        sender_allowed=correlate.sender_allowed(message.sender, channel.senders),
+        sender_allowed=allowed,
         now_wall=entry.now.wall,
+        retention=retention,
     )
     entry.rise.count("sightings_total", {"channel": channel.name, "how": message.how.value})
     if message.broadcast:

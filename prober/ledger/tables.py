@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from prober.clock import Instant
 
-HEAD = "0003"
+HEAD = "0004"
 """The migration that this version writes; migrations/versions/ ends with it."""
 
 metadata = MetaData()
@@ -89,9 +89,18 @@ probes = Table(
     Column("number", Integer, nullable=False),
     Column("trace_id", String(32), nullable=False),
     Column("publication", Text, nullable=False),  # JSON of model.Publication
+    Column("swept", Integer, nullable=False, server_default="0"),  # 1: its clean-ups are planned
     *instant_columns("planned"),
     UniqueConstraint("location", "scenario", "run", "slot", "number", name="probe_identity"),
 )
+Index(
+    "probes_unswept",
+    probes.c.location,
+    probes.c.planned_wall,
+    sqlite_where=text("swept = 0"),
+    postgresql_where=text("swept = 0"),
+)
+Index("probes_planned", probes.c.location, probes.c.planned_wall)
 
 steps = Table(
     "steps",
@@ -225,12 +234,21 @@ sightings = Table(
     Column("stamp_at", Float(53)),
     Column("stamp_resolution", Float(53)),
     Column("stamp_source", String(100)),
+    Column("sweep", Integer, nullable=False, server_default="0"),  # 1: carries a verified key; 2: and is planned
     *instant_columns("lower"),
     *instant_columns("upper"),
     UniqueConstraint("location", "identity", "message_id", "delivery_id", name="sighting_identity"),
 )
 Index("sightings_by_delivery", sightings.c.delivery_id)
 Index("sightings_by_fingerprint", sightings.c.identity, sightings.c.fingerprint)
+
+Index(
+    "sightings_unswept",
+    sightings.c.location,
+    sightings.c.id,
+    sqlite_where=text("sweep = 1"),
+    postgresql_where=text("sweep = 1"),
+)
 
 candidates = Table(
     "candidates",

@@ -46,10 +46,12 @@ class Observer(Protocol):
 class Removing(Protocol):
     """What an observer may be able to do besides: remove messages from its channels.
 
-    ``removals_per_minute`` is how many messages a minute its provider lets go, None for no limit.
+    ``removals_per_minute`` is how many messages its provider lets us remove, ``looks_per_minute`` how many pages it
+    shows without any harm to the reads that measure; None for no limit.
     """
 
     removals_per_minute: float | None
+    looks_per_minute: float | None
 
     async def remove(self, channel: str, message_ids: Sequence[str]) -> Mapping[str, Removal]:
         """Remove messages by :attr:`prober.model.Message.id`, none that was not named; how it ended, for each.
@@ -59,10 +61,7 @@ class Removing(Protocol):
         """
 
     async def lying(self, position: str, before: Instant) -> Lying:
-        """One bounded page of what became visible before an instant; '' begins.
-
-        It takes at most one call of the kind that the provider counts among reads. Raises Unreadable.
-        """
+        """One bounded page of what became visible before an instant, in any order; '' begins. Raises Unreadable."""
 
     def rests_on(self, cursor: str | None, channel: str, message_id: str) -> bool:
         """Whether a read from this cursor, or from one after it, may need the message as its anchor. Pure."""

@@ -33,12 +33,18 @@ class Posted:
 
 @dataclass(slots=True)
 class Board:
-    """What is visible at one address; ``first`` is the number of the oldest message that is still kept."""
+    """What is visible at one address; ``first`` is the number of the oldest message that is still kept.
+
+    A ``locked`` board lets nobody remove anything; ``asked`` are the ids of which somebody asked to.
+    """
 
     address: str
     first: int = 0
     posts: list[Posted] = field(default_factory=list)
     watchers: list[asyncio.Queue[Posted]] = field(default_factory=list)
+    removed: set[int] = field(default_factory=set)
+    locked: bool = False
+    asked: list[str] = field(default_factory=list)
 
     @property
     def end(self) -> int:
@@ -57,7 +63,9 @@ class Board:
 
     def since(self, number: int) -> tuple[Posted, ...]:
         """The messages from ``number`` on."""
-        return tuple(self.posts[max(0, number - self.first) :])
+        return tuple(
+            posted for posted in self.posts[max(0, number - self.first) :] if posted.number not in self.removed
+        )
 
 
 class InProcessWorld:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote
 
+from prober.clean_up import Removal
 from prober.clock import Instant, wait_for_any
 from prober.errors import OwnFault, Refused, Unanswered, Unreachable, Unreadable
 from prober.model import (
@@ -30,6 +31,7 @@ from prober.model import (
     Wake,
     Waypoint,
 )
+from prober.sandbox.board_removal import BoardRemoval
 from prober.sandbox.boards import Board, InProcessWorld, Posted, message_id
 from prober.sandbox.climate import GARBAGE, ApiFate
 from prober.sandbox.letters import plain_text
@@ -105,6 +107,16 @@ class WorldTarget:
             raise Unreachable("connection refused", "the sandbox's API is down")
         return {kind.value: not climate.outage(kind) for kind in ChannelKind}
 
+    async def withdraw(self, publication_id: str) -> Removal:
+        """As the seam says."""
+        if self._sandbox.climate.outage("api"):
+            raise Unreachable("connection refused", "the sandbox's API is down")
+        try:
+            self._world.cancel(publication_id)
+        except Rejected as error:
+            return {404: Removal.GONE, 409: Removal.TOO_LATE}.get(error.status, Removal.DENIED)
+        return Removal.REMOVED
+
     def _effect(self, step: Step, publication: Publication) -> tuple[Record, tuple[Key, ...]]:
         if step.action is StepAction.CANCEL:
             return self._world.cancel(step.publication_id), ()
@@ -151,7 +163,7 @@ class WorldTarget:
             raise error("spoiled by the weather", status=fate.status, requested_at=requested_at, answered_at=now)
 
 
-class WorldObserver:
+class WorldObserver(BoardRemoval):
     """Reads some of the world's boards, all of one kind; ``pushes`` False leaves it to periodic reads."""
 
     def __init__(
@@ -168,6 +180,7 @@ class WorldObserver:
         self.poll = poll
         self.reads_per_minute: float | None = None
         self._sandbox = sandbox
+        self._world_id = sandbox.world_id
         self._clock = sandbox.clock
         self._climate = sandbox.climate
         self._boards = [(channel, sandbox.board(channel.address)) for channel in channels]

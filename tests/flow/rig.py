@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
+from prober.clean_up import Upkeep
 from prober.draft import Drafting, draft_probe
 from prober.ledger import reading
 from prober.ledger.ledger import Ledger
@@ -76,6 +77,8 @@ class Rig:
         self.poll = poll
         self.observer: type[WorldObserver] = WorldObserver
         self.lives = 0
+        self.sweeping = False
+        self.upkeep = Upkeep()
 
     def new_world(self, weather: str = "seed: 1", world_id: str = "w0rld1") -> InProcessWorld:
         """Another world on the same clock."""
@@ -108,7 +111,7 @@ class Rig:
             for watch in watches:
                 await watch.observer.__aenter__()
             flow = Flow(ledger, WorldTarget(self.world), tuple(watches), self.clock, KEYRING, LOCATION,
-                        f"otherboot/{self.lives}/0")  # fmt: skip
+                        f"otherboot/{self.lives}/0", self.upkeep)  # fmt: skip
             drafting = Drafting("test", LOCATION, KEYRING, self.world.world.templates)
 
             async def ignore(*_: object) -> None:
@@ -116,7 +119,9 @@ class Rig:
 
             try:
                 table = timetable(drafting, channels) if timetable else None
-                async with Loops(flow, on_settled=ignore, on_change=ignore, timetable=table) as loops:
+                async with Loops(
+                    flow, on_settled=ignore, on_change=ignore, timetable=table, sweeping=self.sweeping
+                ) as loops:
                     await self.clock.advance(0)
                     yield Life(flow, loops, drafting, channels)
             finally:

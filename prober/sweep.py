@@ -1,0 +1,247 @@
+"""Stage sweep: one pass that removes what has served, and finds what nobody remembers; and the ledger's retention.
+
+A clean-up is planned in one transaction, tried, and its end recorded in another: after a crash it is tried again,
+which finds the message gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Row
+
+from prober.clean_up import FIRST_PAUSE, CleanUpKind, Keeping, Lying, Removal, minted_last, next_attempt
+from prober.clock import Instant
+from prober.correlate import sender_allowed
+from prober.errors import TargetError, Unreadable
+from prober.ledger import observing, retention, sweeping
+from prober.marker import Standing
+from prober.model import Channel
+from prober.observers import Removing
+from prober.stages import Flow, Watch, noticed_in
+from prober.targets import Withdrawing
+
+BATCH = 100
+"""Messages of one channel, or publications, that one pass tries at the most."""
+
+WITHDRAWALS_PER_MINUTE = 60.0
+
+LOOK_AGAIN = 3600.0
+"""Seconds after a complete look at an observer's channels before the next begins."""
+
+ANCHORED = 600.0
+"""Seconds after which a message that reads rested on is tried again."""
+
+_BURST = 10.0
+
+
+@dataclass(slots=True)
+class Allowance:
+    """What a provider lets us do: so much a minute, a tenth of a minute's worth of it at once, but at least one."""
+
+    per_minute: float | None
+    _spent: float = 0.0
+    _at: Instant | None = None
+
+    def left(self, now: Instant) -> int:
+        """How much may be done now."""
+        if self.per_minute is None:
+            return BATCH
+        if self._at is not None:
+            self._spent = max(0.0, self._spent - self.per_minute / 60 * now.since(self._at))
+        self._at = now
+        return max(0, int(max(1.0, self.per_minute / _BURST) - self._spent + 1e-9))
+
+    def spend(self, number: int) -> None:
+        """So much was done."""
+        self._spent += number if self.per_minute is not None else 0
+
+
+@dataclass(slots=True)
+class Swept:
+    """What was done so far: ends by channel ('' : publications) and result; why something could not be done now.
+
+    ``busy`` says that the latest pass did or planned something, or had to stop for a limit: there is more to do.
+    """
+
+    ends: Counter[tuple[str, Removal]] = field(default_factory=Counter)
+    trouble: dict[str, str] = field(default_factory=dict)
+    busy: bool = False
+    backlog: int = 0
+
+
+@dataclass(slots=True)
+class Course:
+    """What is remembered from pass to pass: what was done, what providers still allow, how far each was looked
+    through, and when the next look begins."""
+
+    keeping: Keeping
+    swept: Swept = field(default_factory=Swept)
+    allowances: dict[tuple[str, str], Allowance] = field(default_factory=dict)
+    positions: dict[str, str] = field(default_factory=dict)
+    next_look: dict[str, Instant] = field(default_factory=dict)
+
+    def allowance(self, name: str, what: str, per_minute: float | None) -> Allowance:
+        return self.allowances.setdefault((name, what), Allowance(per_minute))
+
+
+async def sweep(flow: Flow, course: Course) -> Swept:
+    """Plan what is newly due, remove what is due, and look at one page of each observer's channels."""
+    swept = course.swept
+    swept.busy = await flow.ledger.write(
+        sweeping.plan_clean_ups, flow.location, course.keeping, withdraws=isinstance(flow.target, Withdrawing)
+    )
+    await _withdraw(flow, course)
+    for watch in flow.watches:
+        if isinstance(watch.observer, Removing):
+            await _remove(flow, watch, watch.observer, course)
+            await _look(flow, watch, watch.observer, course)
+    backlog = await flow.ledger.read(sweeping.backlog, flow.location, flow.clock.now().wall)
+    swept.backlog = sum(backlog.values())
+    return swept
+
+
+async def retain(flow: Flow) -> retention.Removed:
+    """Remove from the ledger, in one bounded transaction, what is older than its retention."""
+    return await flow.ledger.write(retention.remove_old, flow.location, flow.upkeep.retention, flow.clock.now().wall)
+
+
+async def sweep_up(flow: Flow, course: Course, seconds: float | None) -> bool:
+    """Pass after pass until nothing is due and all has been looked through; False when the time was over before."""
+    working = asyncio.ensure_future(_sweep_up(flow, course))
+    if seconds is None:
+        await working
+        return True
+    ending = asyncio.ensure_future(flow.clock.sleep(seconds))
+    try:
+        await asyncio.wait({working, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+        return working.done()
+    finally:
+        working.cancel()
+        ending.cancel()
+        await asyncio.gather(working, ending, return_exceptions=True)
+
+
+async def _sweep_up(flow: Flow, course: Course) -> None:
+    await retain(flow)
+    while True:
+        before = course.swept.ends.total()
+        if not (await sweep(flow, course)).busy:
+            return
+        if course.swept.ends.total() == before:
+            await flow.clock.sleep(0.25)  # it waits for a limit, or only looked
+
+
+async def _withdraw(flow: Flow, course: Course) -> None:
+    if not isinstance(flow.target, Withdrawing):
+        return
+    allowance = course.allowance("target", "withdraw", WITHDRAWALS_PER_MINUTE)
+    for row in await _due(flow, "", allowance, course.swept):
+        allowance.spend(1)
+        try:
+            removal = await flow.target.withdraw(row.subject)
+        except TargetError as error:
+            course.swept.trouble["target"] = error.title
+            await _put_off(flow, [row])
+            return
+        await _end(flow, "", {row.id: removal}, course.swept)
+
+
+async def _remove(flow: Flow, watch: Watch, observer: Removing, course: Course) -> None:
+    """Remove what is due on an observer's channels, and leave what its reads rest on."""
+    name = watch.observer.name
+    cursor = await flow.ledger.read(observing.cursor_of, flow.location, name)
+    allowance = course.allowance(name, "remove", observer.removals_per_minute)
+    for channel in watch.channels.values():
+        due = await _due(flow, channel.identity, allowance, course.swept)
+        anchored = [row for row in due if observer.rests_on(cursor, channel.name, row.subject)]
+        if anchored:
+            later = flow.clock.now().wall + ANCHORED
+            await flow.ledger.write(sweeping.put_off, {row.id: later for row in anchored}, attempted=False)
+        free = {row.subject: row for row in due if row not in anchored}
+        if not free:
+            continue
+        allowance.spend(len(free))
+        try:
+            ends = await observer.remove(channel.name, tuple(free))
+        except Unreadable as error:
+            course.swept.trouble[name] = str(error)
+            await _put_off(flow, [*free.values()])
+            return
+        await _end(flow, channel.name, {free[subject].id: end for subject, end in ends.items()}, course.swept)
+        await _put_off(flow, [row for subject, row in free.items() if subject not in ends])
+
+
+async def _due(flow: Flow, identity: str, allowance: Allowance, swept: Swept) -> Sequence[Row[Any]]:
+    """What is due on a channel, as much of it as may be done now."""
+    now = flow.clock.now()
+    room = min(BATCH, allowance.left(now))
+    rows = await flow.ledger.read(sweeping.due_clean_ups, flow.location, now.wall, (identity,), room + 1)
+    swept.busy = swept.busy or len(rows) > room
+    return rows[:room]
+
+
+async def _end(flow: Flow, channel: str, ends: Mapping[int, Removal], swept: Swept) -> None:
+    await flow.ledger.write(sweeping.end_clean_ups, flow.location, ends, flow.clock.now().wall)
+    for removal in ends.values():
+        swept.ends[channel, removal] += 1
+
+
+async def _put_off(flow: Flow, rows: Sequence[Row[Any]]) -> None:
+    if rows:
+        now = flow.clock.now().wall
+        until = {row.id: next_attempt(row.attempts + 1, now) for row in rows}
+        await flow.ledger.write(sweeping.put_off, until, attempted=True)
+
+
+async def _look(flow: Flow, watch: Watch, observer: Removing, course: Course) -> None:
+    """Look at one page of what lies on the channels, and plan the removal of what is ours and old enough."""
+    name, now, swept = watch.observer.name, flow.clock.now(), course.swept
+    due = course.next_look.get(name)
+    if due is not None and now.since(due) < 0:
+        return
+    allowance = course.allowance(name, "look", observer.looks_per_minute)
+    if not allowance.left(now):
+        swept.busy = True
+        return
+    allowance.spend(1)
+    try:
+        page = await observer.lying(course.positions.get(name, ""), now.plus(-course.keeping.leftover))
+    except Unreadable as error:
+        swept.trouble[name] = str(error)
+        course.next_look[name] = now.plus(FIRST_PAUSE)
+        return
+    found = ours(await noticed_in(flow, watch, page.messages), page, watch.channels, now)
+    planned = 0
+    if found:
+        planned = await flow.ledger.write(sweeping.plan_found, flow.location, found, course.keeping, now.wall)
+    course.positions[name] = page.position
+    if not page.position:
+        course.next_look[name] = now.plus(LOOK_AGAIN)
+    swept.busy = swept.busy or bool(planned) or bool(page.position)
+
+
+def ours(
+    messages: Sequence[observing.Noticed], page: Lying, channels: Mapping[str, Channel], now: Instant
+) -> tuple[sweeping.Found, ...]:
+    """What of a page is ours to remove: it carries a verified key and comes from an allowed sender, or is a control
+    message."""
+    found = []
+    for noticed in messages:
+        message, channel = noticed.message, channels[noticed.message.channel]
+        minted = minted_last(noticed.found)
+        if minted is None or not sender_allowed(message.sender, channel.senders):
+            continue
+        keys = tuple(key.value for key in noticed.found if key.standing is Standing.GENUINE)
+        found.append(sweeping.Found(CleanUpKind.LEFTOVER, channel.identity, channel.name, message.id, keys, minted))
+    for message in page.controls:
+        channel = channels[message.channel]
+        posted = message.stamp.at if message.stamp is not None else now.wall
+        found.append(sweeping.Found(CleanUpKind.CONTROL, channel.identity, channel.name, message.id, (), posted))
+    return tuple(found)
