@@ -51,8 +51,9 @@ _RESOLUTIONS = {ChannelKind.EMAIL: 1.0, ChannelKind.SLACK: 1.0, ChannelKind.DISC
 class WorldTarget:
     """The world's publishing system behind the prober's target seam."""
 
-    def __init__(self, sandbox: InProcessWorld) -> None:
+    def __init__(self, sandbox: InProcessWorld, timeout: float = TIMEOUT) -> None:
         self._sandbox = sandbox
+        self._timeout = timeout
         self._world = sandbox.world
         self._clock = sandbox.clock
 
@@ -83,7 +84,7 @@ class WorldTarget:
                 rejected = error
         status = fate.status if fate.status is not None else rejected.status if rejected else 201
         self._note(step, publication, requested_at, status, record)
-        await self._clock.sleep(TIMEOUT if fate.status == -1 else fate.delay)
+        await self._clock.sleep(self._timeout if fate.status == -1 else fate.delay)
         self._spoil(fate, requested_at)
         if rejected is not None:
             raise Refused(
@@ -153,7 +154,7 @@ class WorldTarget:
         """Raise what the weather makes of the answer."""
         now = self._clock.now()
         if fate.status == -1:
-            raise Unanswered("no answer", f"none within {TIMEOUT:g} s", timeout=True, requested_at=requested_at)
+            raise Unanswered("no answer", f"none within {self._timeout:g} s", timeout=True, requested_at=requested_at)
         if fate.status == 0:
             raise Unanswered("connection reset", "the sandbox's weather", requested_at=requested_at, answered_at=now)
         if fate.status == GARBAGE:

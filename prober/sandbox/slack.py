@@ -15,6 +15,7 @@ from aiohttp import WSMsgType, web
 
 from prober.clock import Clock, wait_for_any
 from prober.sandbox.faults import Faults, RequestFault
+from prober.sandbox.slack_webhooks import take_webhook, webhook_path
 from prober.sandbox.slack_workspace import Json, Refusal, Workspace
 from prober.sandbox.truth import Visible
 
@@ -89,6 +90,10 @@ class SlackServer:
     def api_url(self) -> str:
         return f"http://127.0.0.1:{self.port}/api/"
 
+    def webhook_url(self, channel_id: str) -> str:
+        """Where the product posts to a channel without a token."""
+        return f"http://127.0.0.1:{self.port}{webhook_path(self.workspace, channel_id)}"
+
     @property
     def connections(self) -> int:
         """How many Socket Mode connections are open."""
@@ -99,6 +104,7 @@ class SlackServer:
         app = web.Application()
         app.router.add_route("*", "/api/{method}", self._api)
         app.router.add_get("/link/", self._link)
+        app.router.add_post("/services/{team}/{bot}/{secret}", self._webhook)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await self.resume()
@@ -292,6 +298,12 @@ class SlackServer:
             return web.json_response({"ok": True, **self.workspace.answer(method, grant, parameters)})
         except Refusal as refusal:
             return web.json_response(refusal.answer)
+
+    async def _webhook(self, request: web.Request) -> web.StreamResponse:
+        self.requests["webhook"] += 1
+        fault = self._faults.request("slack", "webhook")
+        spoiled = await self._spoil(fault, request) if fault is not None else None
+        return spoiled or await take_webhook(self.workspace, request)
 
     async def _spoil(self, fault: RequestFault, request: web.Request) -> web.StreamResponse | None:
         await self._clock.sleep(fault.delay)

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from prober.errors import Refused, TargetError, Unanswered, Unreachable, Unreadable
+from prober.errors import Refused, Unreadable
 from prober.model import Batch, Content, How, KeyKind, Publication, PublicationKind, Step, StepAction
 from prober.sandbox.inprocess import InProcessWorld, WorldObserver, WorldTarget
 from prober.sandbox.manual_clock import ManualClock
@@ -252,31 +252,6 @@ async def test_a_send_goes_to_one_address() -> None:
         await rig.clock.advance(1)
         assert [key.kind for key in (await task).learned] == [KeyKind.MESSAGE_ID]
         assert [one.address for one in rig.world.truth] == [rig.channels["email-2"].address]
-
-
-@pytest.mark.parametrize(
-    ("weather", "error", "status", "arrives"),
-    [
-        ("api: {status: 503}", Unanswered, 503, False),
-        ("api: {status: 403}", Refused, 403, False),
-        ("api: {error_rate: 1}", Unanswered, 500, False),
-        ("api: {reset_rate: 1}", Unanswered, None, False),
-        ("api: {timeout_rate: 1}", Unanswered, None, True),
-        ("api: {accepted_but_500: 1}", Unanswered, 500, True),
-        ("api: {outage: true}", Unreachable, None, False),
-    ],
-)
-async def test_a_spoiled_answer(weather: str, error: type[TargetError], status: int | None, arrives: bool) -> None:
-    """Each way in which the API fails is raised as the seam says, and the message comes where it took effect."""
-    rig = Rig(weather)
-    async with entered(rig):
-        step = Step("probe", 1, StepAction.CREATE)
-        task = asyncio.ensure_future(rig.target.take(step, rig.publication("email")))
-        await rig.clock.advance(20)
-        with pytest.raises(error) as caught:
-            await task
-        assert caught.value.status == status
-        assert len(rig.world.truth) == arrives
 
 
 async def test_a_message_may_come_before_the_answer() -> None:
