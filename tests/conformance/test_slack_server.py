@@ -33,6 +33,10 @@ class Caller:
             body: Json = await answer.json()
             return body | {"status": answer.status, "retry_after": answer.headers.get("Retry-After")}
 
+    async def hook(self, url: str, **request: Any) -> tuple[int, str]:
+        async with self._session.post(url, **request) as answer:
+            return answer.status, await answer.text()
+
     async def connect(self) -> aiohttp.ClientWebSocketResponse:
         url = (await self.call("apps.connections.open", APP))["url"]
         return await self._stack.enter_async_context(self._session.ws_connect(url))
@@ -226,3 +230,32 @@ async def test_faults_spoil_one_method(caller: Caller, weather: Weather) -> None
     assert (await caller.call("auth.test"))["ok"]
     assert CLOCK.now().since(began) >= 0.1
     assert (await caller.call("chat.postMessage", channel=PUBLIC, text="x"))["retry_after"] == "7"
+
+
+async def test_an_incoming_webhook_posts_as_the_product(caller: Caller, weather: Weather) -> None:
+    """A webhook needs no token, posts to its own channel whatever the body names, and refuses in plain words."""
+    url = caller.server.webhook_url(PUBLIC)
+    attachments = [{"title": "[FIRING:1] Probe", "text": "words", "fallback": "words"}]
+    alert = {"channel": PRIVATE, "username": "alertmanager", "attachments": attachments}
+    assert await caller.hook(url, json=alert) == (200, "ok")
+    assert await caller.hook(url, data={"payload": '{"text": "by form"}'}) == (200, "ok")
+    shown = (await caller.call("conversations.history", channel=PUBLIC))["messages"]
+    assert [(one["text"], one.get("attachments"), one["subtype"]) for one in shown] == [
+        ("by form", None, "bot_message"),
+        ("", attachments, "bot_message"),
+    ]
+    assert (await caller.call("conversations.history", channel=PRIVATE))["messages"] == []
+    assert await caller.hook(url, json={"text": ""}) == (400, "no_text")
+    assert await caller.hook(url, data=b"{", headers={"Content-Type": "application/json"}) == (400, "invalid_payload")
+    assert await caller.hook(url[:-1] + "x", json=alert) == (404, "no_service")
+    caller.server.workspace.limits["chat.postMessage"] = Limit(60, 0)
+    assert (await caller.hook(url, json=alert))[0] == 429
+    weather.requests["webhook"] = RequestFault(status=503)
+    assert (await caller.hook(url, json=alert))[0] == 503
+
+
+async def test_a_post_by_token_may_carry_attachments_alone(caller: Caller) -> None:
+    """What Alertmanager sends to chat.postMessage, attachments without a text, is posted."""
+    posted = await caller.call("chat.postMessage", PRODUCT, channel=PUBLIC, attachments=[{"text": "words"}])
+    assert posted["ok"]
+    assert posted["message"]["attachments"] == [{"text": "words"}]
