@@ -17,6 +17,9 @@ from prober.loops import FIRST_SIGHT, HELD_UP, Loops
 from prober.model import Channel, Scenario
 from prober.stages import Flow
 
+LAST_WORDS = 2.0
+"""Seconds that a run waits at its end for what providers say of its mail."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -90,6 +93,7 @@ class AdHocRun:
                     self._tell_blind(loops)
                     self._tell_lag(loops)
                     await self._refresh()
+                await loops.last_words(LAST_WORDS)
             finally:
                 launching.cancel()
                 await asyncio.gather(launching, return_exceptions=True)

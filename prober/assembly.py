@@ -15,7 +15,7 @@ from prober.errors import ConfigurationError
 from prober.ledger.ledger import Ledger
 from prober.marker import Keyring, SigningKey
 from prober.model import Channel
-from prober.observers import Observer
+from prober.observers import Observer, Witness
 from prober.processes import this_process
 from prober.stages import Flow, Watch
 from prober.targets import Target
@@ -31,6 +31,7 @@ class TargetPlan:
     checks_text: bool
 
 
+WitnessMaker = Callable[[str, Mapping[str, Any], Clock], Witness]
 ObserverMaker = Callable[[str, Mapping[str, Any], tuple[Channel, ...], Clock], Observer]
 
 
@@ -82,11 +83,27 @@ def _discord(name: str, raw: Mapping[str, Any], channels: tuple[Channel, ...], c
 def _s3(name: str, raw: Mapping[str, Any], channels: tuple[Channel, ...], clock: Clock) -> Observer:
     from prober.observers.s3 import S3Observer, S3Settings
 
-    return S3Observer(name, validate_adapter(S3Settings, raw), channels, clock)
+    its = validate_adapter(S3Settings, raw)
+    if its.bucket is None:
+        raise ConfigurationError(
+            f"observer {name!r} has no bucket, so channel {channels[0].name!r} cannot be read", "give it its bucket",
+            field=f"observers.{name}.bucket",
+        )  # fmt: skip
+    return S3Observer(name, its, channels, clock)
+
+
+def _ses(name: str, raw: Mapping[str, Any], clock: Clock) -> Witness:
+    from prober.observers.s3 import S3Settings
+    from prober.observers.ses import SesWitness
+
+    return SesWitness(name, validate_adapter(S3Settings, raw), clock)
 
 
 OBSERVERS: Mapping[str, ObserverMaker] = {"imap": _imap, "s3": _s3, "slack": _slack, "discord": _discord}
 """A new observer costs its file and one line here (and its maker above)."""
+
+WITNESSES: Mapping[str, WitnessMaker] = {"s3": _ses}
+"""Of an observer's adapter whoever tells what its provider says of mail on its way, to whomever it goes."""
 
 
 def load_adapters(settings: Settings | None) -> None:
@@ -124,6 +141,11 @@ async def open_flow(stack: AsyncExitStack, settings: Settings, ledger: Ledger, c
     watches = tuple(watch for watch in made if watch is not None)
     for watch in watches:
         await stack.enter_async_context(watch.observer)
+    witnesses = [
+        await stack.enter_async_context(WITNESSES[raw["adapter"]](name, raw, clock))
+        for name, raw in settings.observers.items()
+        if raw["adapter"] in WITNESSES
+    ]
     return Flow(
         ledger=ledger,
         target=target,
@@ -132,6 +154,7 @@ async def open_flow(stack: AsyncExitStack, settings: Settings, ledger: Ledger, c
         keyring=keyring(settings),
         location=settings.location,
         taken_by=this_process(),
+        witnesses=tuple(witnesses),
     )
 
 

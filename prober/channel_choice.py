@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from prober.errors import ConfigurationError
 from prober.model import Channel, ChannelKind, PublicationKind, Scenario
@@ -68,3 +68,16 @@ def _unknown(scenario: Scenario, entry: str, channels: Mapping[str, Channel]) ->
 
 def _error(scenario: Scenario, problem: str, mend: str) -> ConfigurationError:
     return ConfigurationError(f"scenario {scenario.name!r}: {problem}", mend, scenario.source, field="channels")
+
+
+def channels_of(recipients: Iterable[str], channels: Sequence[Channel]) -> tuple[Channel, ...]:
+    """Each mail recipient's channel: that of its very address, else that of the address without its plus-tag."""
+    by_address = {channel.address.lower(): channel for channel in channels}
+    found: dict[str, Channel] = {}
+    for recipient in recipients:
+        local, _, domain = recipient.rpartition("@")
+        base = f"{local.split('+', 1)[0]}@{domain}"
+        channel = by_address.get(recipient) or by_address.get(base)
+        if channel is not None:
+            found[channel.name] = channel
+    return tuple(found.values())

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 import structlog
 
-from prober import stages, sweep
+from prober import hearing, stages, sweep
 from prober.clock import Clock, Instant, wait_for_any
 from prober.errors import LedgerError, TargetError, Unreadable
 from prober.ledger import observing, publishing, slots
@@ -90,6 +91,8 @@ class Loops:
         if self._sweeping:
             self._start("sweep", self._sweep)
             self._start("retain", self._retain)
+        for witness in self.flow.witnesses:
+            self._start(f"hear {witness.name}", partial(hearing.listen, self.flow, witness, self._tell_change))
         for watch in self.flow.watches:
             self._start(f"observe {watch.observer.name}", lambda watch=watch: self._observe(watch))  # type: ignore[misc]
         return self
@@ -245,6 +248,8 @@ class Loops:
             done = await stages.settle(self.flow)
             if done.settled:
                 await self._tell_settled(done.settled)
+                if self.flow.witnesses:
+                    self._start_once("suppressed", self._ask_suppressed([delivery for delivery, _ in done.settled]))
                 for probe in done.concluded:
                     self._start_once(f"claims {probe}", self._ask_claims(probe))
             if done.waits:
@@ -291,6 +296,19 @@ class Loops:
         except Exception as error:
             self.internal_errors["claims", type(error).__name__] += 1
             log.exception("What the target claims could not be put on record.", action="own_fault", probe=probe)
+
+    async def _ask_suppressed(self, settled: Sequence[int]) -> None:
+        try:
+            if await hearing.ask_suppressed(self.flow, settled):
+                await self._tell_change()
+        except Exception as error:
+            self.internal_errors["suppressed", type(error).__name__] += 1
+            log.exception("Whether mail is held back could not be put on record.", action="own_fault")
+
+    async def last_words(self, bound: float) -> None:
+        """Let what was asked about mail be answered, and hear each witness once more, for at most ``bound`` seconds."""
+        asking = [task for task in self._tasks if task.get_name() == "suppressed"]
+        await hearing.last_words(self.flow, asking, bound)
 
     async def _until(self, event: asyncio.Event, due: Instant | None) -> None:
         left = OTHERS if due is None else min(OTHERS, due.since(self.flow.clock.now()))

@@ -263,12 +263,30 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Waypoint:
-    """A time-stamped fact on the way, on somebody's clock: ``at`` is wall time, ``source`` says whose."""
+    """A time-stamped fact on the way, on somebody's clock: ``at`` is wall time, ``source`` says whose.
+
+    ``detail`` is what the source says of it, in a sentence: shown, and never a verdict.
+    """
 
     name: str
     at: float
     source: str
     resolution: float = 0.0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hearsay:
+    """What a provider says of one mail on its way: a waypoint, never proof of delivery nor of its absence.
+
+    ``texts`` are where keys may stand (headers, tags, message id), ``recipients`` the addresses, lower-cased, of
+    which it speaks; ``receipt`` is what its witness forgets it by.
+    """
+
+    waypoint: Waypoint
+    texts: tuple[str, ...]
+    recipients: tuple[str, ...]
+    receipt: str = ""
 
 
 @dataclass(frozen=True, slots=True)

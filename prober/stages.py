@@ -19,7 +19,7 @@ from prober.ledger import observing, planning, publishing, settling, slots
 from prober.ledger.ledger import Ledger
 from prober.marker import Keyring, find
 from prober.model import Batch, Channel, KeyKind, Message
-from prober.observers import Observer
+from prober.observers import Observer, Witness
 from prober.processes import alive
 from prober.targets import Target
 
@@ -53,6 +53,7 @@ class Flow:
     location: str
     taken_by: str
     upkeep: Upkeep = field(default_factory=Upkeep)
+    witnesses: tuple[Witness, ...] = ()
 
     @property
     def served(self) -> frozenset[str]:

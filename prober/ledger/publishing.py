@@ -205,7 +205,7 @@ def add_waypoints(conn: Connection, probe: str, delivery: int | None, points: tu
     """Put time-stamped facts of a probe (or of one of its deliveries) on record."""
     rows = [
         {"probe_id": probe, "delivery_id": delivery, "name": p.name, "at": p.at, "resolution": p.resolution,
-         "source": p.source}
+         "source": p.source, "detail": p.detail}
         for p in points
     ]  # fmt: skip
     if rows:

@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from prober.clock import Instant
 
-HEAD = "0004"
+HEAD = "0005"
 """The migration that this version writes; migrations/versions/ ends with it."""
 
 metadata = MetaData()
@@ -275,6 +275,7 @@ waypoints = Table(
     Column("at", Float(53), nullable=False),
     Column("resolution", Float(53), nullable=False),
     Column("source", String(100), nullable=False),
+    Column("detail", Text, nullable=False, server_default=""),  # what the source says of it
 )
 
 coverage = Table(

@@ -8,7 +8,7 @@ from typing import Protocol, Self, runtime_checkable
 
 from prober.clean_up import Lying, Removal
 from prober.clock import Instant
-from prober.model import Batch, Wake
+from prober.model import Batch, Hearsay, Wake, Waypoint
 
 
 class Observer(Protocol):
@@ -65,3 +65,27 @@ class Removing(Protocol):
 
     def rests_on(self, cursor: str | None, channel: str, message_id: str) -> bool:
         """Whether a read from this cursor, or from one after it, may need the message as its anchor. Pure."""
+
+
+class Witness(Protocol):
+    """Tells what a provider says of mail on its way, to whatever address: waypoints, never proof."""
+
+    name: str
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    async def hear(self) -> tuple[Hearsay, ...]:
+        """What is there now, without waiting; what is not forgotten comes again. Raises Unreadable."""
+
+    async def forget(self, heard: Sequence[Hearsay]) -> None:
+        """These are on record, or none of ours. Raises Unreadable; they then come again."""
+
+    async def suppressed(self, address: str) -> Waypoint | None:
+        """Since when and why the provider holds back all mail to an address; None when it does not, or will not say.
+
+        Raises Unreadable.
+        """

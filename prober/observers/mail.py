@@ -12,7 +12,7 @@ import codecs
 import hashlib
 import html
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from email.message import Message as Header
@@ -20,6 +20,7 @@ from email.utils import getaddresses, parsedate_to_datetime
 from itertools import islice
 from urllib.parse import unquote
 
+from prober.channel_choice import channels_of
 from prober.model import Channel
 from prober.observers.mail_trace import MOST_HOPS, received_at, receiver
 
@@ -130,20 +131,7 @@ def addressed(mail: Mail, channels: Sequence[Channel]) -> tuple[Channel, ...]:
     """
     if len(channels) == 1:
         return tuple(channels)
-    return _matching(mail.delivered, channels) or _matching(mail.recipients, channels)
-
-
-def _matching(recipients: Iterable[str], channels: Sequence[Channel]) -> tuple[Channel, ...]:
-    """Each recipient's channel: that of its very address, else that of the address without its plus-tag."""
-    by_address = {channel.address.lower(): channel for channel in channels}
-    found: dict[str, Channel] = {}
-    for recipient in recipients:
-        local, _, domain = recipient.rpartition("@")
-        base = f"{local.split('+', 1)[0]}@{domain}"
-        channel = by_address.get(recipient) or by_address.get(base)
-        if channel is not None:
-            found[channel.name] = channel
-    return tuple(found.values())
+    return channels_of(mail.delivered, channels) or channels_of(mail.recipients, channels)
 
 
 def _split(raw: bytes) -> tuple[bytes, bytes]:

@@ -14,8 +14,7 @@ from prober.clock import Clock, Instant, wait_for_any
 from prober.errors import Unreadable
 from prober.model import Batch, Channel, How, Message, Reading, Stamp, Wake, Waypoint
 from prober.observers.mail import addressed
-from prober.observers.s3_client import AwsClient, Listed, Received, S3Settings, closed
-from prober.observers.s3_notifications import SesEvent, ses_event
+from prober.observers.s3_client import AwsClient, Listed, S3Settings, closed
 from prober.observers.s3_position import Position, beginning, fingerprint, load_position
 from prober.observers.s3_queue import Arrival, Lane, QueueWatch, fetch
 
@@ -27,9 +26,12 @@ MOST_MESSAGES: Final = 200
 WITHOUT_PUSHES: Final = 5.0
 """Seconds after which a read is asked for while the queue is not heard."""
 
+ANNOUNCED_WITHIN: Final = 120.0
+"""Seconds within which the queue tells of a mail: S3's own notifications may take a minute or longer."""
+
+_SILENT: Final = 3
 _MOST_PUSHED: Final = 200
 _MOST_READ: Final = 20_000
-_MOST_EVENTS: Final = 1000
 _RESOLUTION: Final = 1.0
 _STOP_WITHIN: Final = 1.0
 _SETUP: Final = "AMAZON_SES_SETUP_NOTIFICATION"
@@ -63,8 +65,8 @@ class S3Observer:
         self._behind = True
         self._pushed: deque[Message] = deque()
         self._fetched: OrderedDict[str, Arrival] = OrderedDict()
+        self._unannounced: dict[str, Instant] = {}
         self._done: OrderedDict[str, None] = OrderedDict()
-        self._events: tuple[Received, ...] = ()
         self._trouble = ""
         self._client: AwsClient | None = None
         self._lane: Lane | None = None
@@ -72,8 +74,15 @@ class S3Observer:
 
     @property
     def push_trouble(self) -> str:
-        """Why the queue is not heard, in a sentence; '' when it is or none is configured."""
-        return self._trouble
+        """Why the queue is not heard, or not told everything, in a sentence; '' when it is or none is configured."""
+        now = self._clock.now()
+        silent = sum(now.since(read) > ANNOUNCED_WITHIN for read in tuple(self._unannounced.values()))
+        if self._trouble or silent < _SILENT:
+            return self._trouble
+        return (
+            f"of {silent} mails in the bucket the queue told nothing: another consumer takes its messages (give each "
+            "prober a queue of its own), or the receipt rule does not notify it"
+        )
 
     async def __aenter__(self) -> Self:
         self._client = AwsClient(self._settings, self._clock)
@@ -85,7 +94,7 @@ class S3Observer:
                 self._clock,
                 hear=self._hear,
                 changed=self._change,
-                has=lambda key: key in self._done,
+                has=self._announced,
             )
         return self
 
@@ -125,6 +134,11 @@ class S3Observer:
         self._unread = self._unread or unread
         self._news.set()
 
+    def _announced(self, key: str) -> bool:
+        """Whether a mail that the queue tells of needs no fetching (called in the queue's thread)."""
+        self._unannounced.pop(key, None)
+        return key in self._done
+
     def _change(self, trouble: str) -> None:
         """A queue that is lost, or heard again, is a reason to read."""
         self._trouble = trouble
@@ -154,8 +168,12 @@ class S3Observer:
             raise
         self._behind = shown.reading is None
         for arrival in shown.arrivals:
-            self._fetched.pop(arrival.key, None)
+            told = self._fetched.pop(arrival.key, None) is not None
+            if not told and self._queue is not None and not self._trouble and how is How.POLL:
+                self._unannounced[arrival.key] = arrival.seen
             self._done[arrival.key] = None
+        while len(self._unannounced) > _MOST_PUSHED:
+            self._unannounced.pop(next(iter(self._unannounced)), None)
         while len(self._done) > _MOST_READ:
             self._done.popitem(last=False)
         arrivals = sorted(shown.arrivals, key=lambda arrival: arrival.seen.boottime)
@@ -224,38 +242,3 @@ class S3Observer:
                 stamp=Stamp(float(arrival.modified), _RESOLUTION, "s3"),
                 waypoints=(*arrival.waypoints, stored),
             )
-
-    # --- what SES says ---------------------------------------------------------------------------------------
-
-    async def events(self) -> tuple[SesEvent, ...]:
-        """What SES has published of mail that was sent, since the last call; what that call returned is deleted now.
-
-        Waypoints by SES's message id, never proof. Raises Unreadable.
-        """
-        url = self._settings.events_queue_url
-        if url is None:
-            return ()
-        if self._lane is None or self._client is None:
-            raise closed()
-        received = await self._lane.do(partial(_take_events, self._client, url, self._events))
-        self._events = tuple(received)
-        found = (ses_event(message.body) for message in received)
-        return tuple(event for event in found if event is not None)
-
-    async def suppressed(self, address: str) -> bool | None:
-        """Whether SES's account-wide suppression list holds back mail to an address: a loss of our own making.
-
-        None when we may not ask. Raises Unreadable.
-        """
-        if self._lane is None or self._client is None:
-            raise closed()
-        return await self._lane.do(partial(self._client.suppressed, address))
-
-
-def _take_events(client: AwsClient, url: str, done: Sequence[Received]) -> list[Received]:
-    """Delete what was handed over before, and receive what is there."""
-    client.delete(url, done)
-    received: list[Received] = []
-    while len(received) < _MOST_EVENTS and (more := client.receive(url, 0)):
-        received += more
-    return received

@@ -47,13 +47,15 @@ class S3Settings(BaseModel):
     """Where SES puts inbound mail and who tells of it. Durations in seconds or as written (``5s``).
 
     Without ``queue_url`` nothing is pushed and the bucket is listed every ``poll``. ``wait_seconds`` is how long one
-    long poll of the queue lasts, and so how long leaving the observer may take. Without keys boto3's own chain finds
-    them; EC2's instance metadata is asked only with ``instance_metadata``.
+    long poll of the queue lasts, and so how long leaving the observer may take. ``events_queue_url`` is where SES
+    publishes what becomes of the mail that the target sends, to addresses of any observer; with it alone, without a
+    bucket, no channel is read. Without keys boto3's own chain finds them; EC2's instance metadata is asked only with
+    ``instance_metadata``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    bucket: str = Field(min_length=1)
+    bucket: str | None = Field(default=None, min_length=1)
     prefix: str = ""
     queue_url: str | None = Field(default=None, pattern=r"^https?://")
     events_queue_url: str | None = Field(default=None, pattern=r"^https?://")
@@ -74,6 +76,8 @@ class S3Settings(BaseModel):
     def _fits_together(self) -> Self:
         if (self.access_key_id is None) != (self.secret_access_key is None):
             raise ValueError("access_key_id and secret_access_key belong together: give both, or neither")
+        if self.bucket is None and (self.queue_url is not None or self.events_queue_url is None):
+            raise ValueError("bucket is missing: it may be left out only where events_queue_url alone is heard")
         if self.queue_url is not None and self.queue_url == self.events_queue_url:
             raise ValueError("queue_url and events_queue_url name one queue: each would take the other's messages")
         return self
@@ -113,6 +117,14 @@ class Received:
 
     body: str
     receipt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """That SES holds back all mail to an address, since a wall time in whole seconds."""
+
+    since: int
+    reason: str
 
 
 class AwsClient:
@@ -194,18 +206,15 @@ class AwsClient:
             with self._asking(f"tell the queue {_queue_name(queue_url)} what was handled"):
                 self._client("sqs").delete_message_batch(QueueUrl=queue_url, Entries=entries)
 
-    def suppressed(self, address: str) -> bool | None:
-        """Whether SES holds back all mail to an address; None when we may not ask."""
+    def suppressed(self, address: str) -> Suppression | None:
+        """Since when and why SES holds back all mail to an address, None where it does not."""
         try:
             with self._asking("ask SES for its suppression list"):
-                self._client("sesv2").get_suppressed_destination(EmailAddress=address)
+                answer = self._client("sesv2").get_suppressed_destination(EmailAddress=address)
+                found = answer["SuppressedDestination"]
+                return Suppression(_wall(found["LastUpdateTime"]), str(found.get("Reason", ""))[:100])
         except _Absent:
-            return False
-        except Unreadable as error:
-            if error.reason == "missing_access":
-                return None
-            raise
-        return True
+            return None
 
     @contextmanager
     def _asking(self, doing: str) -> Iterator[None]:
@@ -284,8 +293,8 @@ _REASONS: Final[dict[str, tuple[str, str]]] = {
     **dict.fromkeys(
         ("AccessDenied", "AccessDeniedException", "AllAccessDisabled", "UnauthorizedOperation", "KMSAccessDenied",
          "KMS.AccessDeniedException", "AWS.SimpleQueueService.AccessDenied", "403"),
-        ("missing_access", "allow s3:ListBucket, s3:GetObject, and for a queue sqs:ReceiveMessage and "
-         "sqs:DeleteMessage, and what decrypts them"),
+        ("missing_access", "allow s3:ListBucket, s3:GetObject, for a queue sqs:ReceiveMessage and "
+         "sqs:DeleteMessage, and what decrypts them; for SES's suppression list ses:GetSuppressedDestination"),
     ),
     "NoSuchBucket": ("missing_bucket", "check bucket and region"),
     **dict.fromkeys(

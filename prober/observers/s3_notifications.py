@@ -19,8 +19,7 @@ MOST_BODY: Final = 1_100_000
 
 _ENVELOPES: Final = 2
 _MOST_RECIPIENTS: Final = 100
-_MOST_DETAIL: Final = 500
-_MILLISECOND: Final = 0.001
+MILLISECOND: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,33 +32,15 @@ class Notice:
     waypoints: tuple[Waypoint, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class SesEvent:
-    """What SES says of a mail that it was given to send: ``message_id`` is SES's, ``at`` wall seconds.
-
-    ``name`` is ``send``, ``delivery``, ``bounce``, ``complaint``, ``delivery_delay`` or ``reject``; ``detail`` says
-    why, or what the other mail server answered.
-    """
-
-    message_id: str
-    name: str
-    at: float
-    detail: str = ""
-
-    @property
-    def waypoint(self) -> Waypoint:
-        return Waypoint(f"ses_{self.name}", self.at, "ses", _MILLISECOND)
-
-
 def read_notices(body: str) -> tuple[Notice, ...] | None:
     """The objects that a queue's message tells of; none for S3's test event, None for what is no notification."""
-    content = _opened(body)
+    content = opened(body)
     if content is None:
         return None
     if content.get("Event") == "s3:TestEvent":
         return ()
     records = content.get("Records")
-    if isinstance(records, list) and all(_mapping(record, "s3") for record in records):
+    if isinstance(records, list) and all(mapping(record, "s3") for record in records):
         return tuple(_from_s3(records))
     if content.get("notificationType") == "Received":
         notice = _from_ses(content)
@@ -67,50 +48,7 @@ def read_notices(body: str) -> tuple[Notice, ...] | None:
     return None
 
 
-def ses_event(body: str) -> SesEvent | None:
-    """The event of SES's event publishing (or feedback notification) in a queue's message, None for anything else."""
-    content = _opened(body)
-    if content is None:
-        return None
-    kind = str(content.get("eventType") or content.get("notificationType") or "")
-    mail = _mapping(content, "mail")
-    name, part, details = _EVENTS.get(kind, ("", "", ()))
-    message_id = mail.get("messageId")
-    if not name or not isinstance(message_id, str) or not message_id:
-        return None
-    said = _mapping(content, part)
-    at = _seconds(said.get("timestamp"))
-    at = _seconds(mail.get("timestamp")) if at is None else at
-    if at is None:
-        return None
-    words = " ".join(word for detail in details for word in _words(said.get(detail)))
-    return SesEvent(message_id[:200], name, at, " ".join(words.split())[:_MOST_DETAIL])
-
-
-_EVENTS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
-    "Send": ("send", "send", ()),
-    "Delivery": ("delivery", "delivery", ("smtpResponse", "reportingMTA")),
-    "Bounce": ("bounce", "bounce", ("bounceType", "bounceSubType", "bouncedRecipients")),
-    "Complaint": ("complaint", "complaint", ("complaintFeedbackType", "complaintSubType")),
-    "DeliveryDelay": ("delivery_delay", "deliveryDelay", ("delayType", "delayedRecipients")),
-    "Reject": ("reject", "reject", ("reason",)),
-}
-"""By SES's name: ours, the part that holds the time, and the fields that say why (docs.aws.amazon.com, "Examples of
-event data that Amazon SES publishes to Amazon SNS")."""
-
-
-def _words(value: Any) -> Iterator[str]:
-    """A text, or the diagnoses of a list of recipients; addresses are left out."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        for one in value[:_MOST_RECIPIENTS]:
-            diagnosis = one.get("diagnosticCode") if isinstance(one, dict) else None
-            if isinstance(diagnosis, str):
-                yield diagnosis
-
-
-def _opened(body: str) -> dict[str, Any] | None:
+def opened(body: str) -> dict[str, Any] | None:
     """The JSON object in a message, out of SNS's envelope."""
     for _ in range(_ENVELOPES + 1):
         try:
@@ -129,40 +67,40 @@ def _opened(body: str) -> dict[str, Any] | None:
 def _from_s3(records: list[dict[str, Any]]) -> Iterator[Notice]:
     """The objects that were created. S3 writes a key as a form's value: a space is a plus."""
     for record in records:
-        bucket = _mapping(record["s3"], "bucket").get("name")
-        key = _mapping(record["s3"], "object").get("key")
+        bucket = mapping(record["s3"], "bucket").get("name")
+        key = mapping(record["s3"], "object").get("key")
         created = str(record.get("eventName", "")).removeprefix("s3:").startswith("ObjectCreated:")
         if created and isinstance(bucket, str) and isinstance(key, str) and key:
-            at = _seconds(record.get("eventTime"))
-            points = () if at is None else (Waypoint("s3_put", at, "s3", _MILLISECOND),)
+            at = seconds(record.get("eventTime"))
+            points = () if at is None else (Waypoint("s3_put", at, "s3", MILLISECOND),)
             yield Notice(bucket, unquote_plus(key), waypoints=points)
 
 
 def _from_ses(content: Mapping[str, Any]) -> Notice | None:
     """The object of a receipt rule's S3 action, whose key SES writes as it is."""
-    mail, receipt = _mapping(content, "mail"), _mapping(content, "receipt")
-    action = _mapping(receipt, "action")
+    mail, receipt = mapping(content, "mail"), mapping(content, "receipt")
+    action = mapping(receipt, "action")
     bucket, key = action.get("bucketName"), action.get("objectKey")
     if action.get("type") != "S3" or not isinstance(bucket, str) or not isinstance(key, str) or not key:
         return None
     told = receipt.get("recipients")
     recipients = [one.lower() for one in told if isinstance(one, str)] if isinstance(told, list) else []
     times = (("ses_received", mail.get("timestamp")), ("ses_receipt", receipt.get("timestamp")))
-    points = [(name, _seconds(said)) for name, said in times]
+    points = [(name, seconds(said)) for name, said in times]
     return Notice(
         bucket,
         key,
         tuple(dict.fromkeys(recipients[:_MOST_RECIPIENTS])),
-        tuple(Waypoint(name, at, "ses", _MILLISECOND) for name, at in points if at is not None),
+        tuple(Waypoint(name, at, "ses", MILLISECOND) for name, at in points if at is not None),
     )
 
 
-def _mapping(value: Any, name: str) -> dict[str, Any]:
+def mapping(value: Any, name: str) -> dict[str, Any]:
     inner = value.get(name) if isinstance(value, Mapping) else None
     return inner if isinstance(inner, dict) else {}
 
 
-def _seconds(said: Any) -> float | None:
+def seconds(said: Any) -> float | None:
     """Seconds since 1970 of an ISO 8601 time, None for anything else."""
     if not isinstance(said, str) or len(said) > 40:
         return None

@@ -17,6 +17,9 @@ from prober.report.quantities import resolution_text
 from prober.report.timeline import Event, Timeline
 from prober.report.values import AnswerResult, DeliveryResult, ProbeResult, VerdictResult
 
+STATED = frozenset({"ses_bounce", "ses_complaint", "ses_delivery_delay", "ses_reject", "ses_suppressed"})
+"""Waypoints that say why a mail does not come, or how it was taken."""
+
 
 def probe_result(record: ProbeRecord) -> ProbeResult:
     """One probe as its result."""
@@ -57,6 +60,7 @@ def _delivery(record: ProbeRecord, row: Row[Any]) -> DeliveryResult:
         outcome = VerdictResult(Outcome(row.outcome), row.outcome_reason, row.outcome_at)
     if row.latency_upper is not None:
         latency = Interval(row.latency_lower, row.latency_upper, row.latency_basis)
+    points = tuple(waypoint(point) for point in record.waypoints if point.delivery_id in {None, row.id})
     return DeliveryResult(
         channel=row.channel,
         channel_kind=ChannelKind(row.channel_kind),
@@ -66,14 +70,20 @@ def _delivery(record: ProbeRecord, row: Row[Any]) -> DeliveryResult:
         outcome=outcome,
         latency=latency,
         copies=row.copies,
-        waypoints=tuple(waypoint(point) for point in record.waypoints if point.delivery_id in {None, row.id}),
+        waypoints=points,
         checks=tuple(json.loads(first.checks_failed)) if first is not None else (),
+        stated=_stated(points),
     )
 
 
 def waypoint(row: Row[Any]) -> Waypoint:
     """A waypoint from its row."""
-    return Waypoint(row.name, row.at, row.source, row.resolution)
+    return Waypoint(row.name, row.at, row.source, row.resolution, row.detail)
+
+
+def _stated(points: Sequence[Waypoint]) -> tuple[str, ...]:
+    """The reasons that providers gave, each once, in the order of time."""
+    return tuple(dict.fromkeys(point.detail for point in points if point.name in STATED and point.detail))
 
 
 def timeline(record: ProbeRecord, covered: Sequence[Row[Any]], observers: Sequence[Row[Any]]) -> Timeline:
@@ -184,7 +194,8 @@ def _waypoints(record: ProbeRecord) -> Iterator[Event]:
     for row in record.waypoints:
         doubt = f", to {resolution_text(row.resolution)}" if row.resolution else ""
         channel = names.get(row.delivery_id, "")
-        yield Event(row.at, _by_wall(record, row.at), row.name, channel, f"by {row.source}{doubt}")
+        said = f": {row.detail}" if row.detail else ""
+        yield Event(row.at, _by_wall(record, row.at), row.name, channel, f"by {row.source}{doubt}{said}")
 
 
 def _by_wall(record: ProbeRecord, wall: float) -> float | None:

@@ -76,7 +76,7 @@ def _probe() -> Schema:
 
 
 def _delivery() -> Schema:
-    waypoint = {"name": _TEXT, "at": _INSTANT, "source": _TEXT, "resolution": _SECONDS}
+    waypoint = {"name": _TEXT, "at": _INSTANT, "source": _TEXT, "resolution": _SECONDS, "detail": _TEXT}
     return _object(
         {
             "channel": _TEXT,
@@ -89,6 +89,10 @@ def _delivery() -> Schema:
             "copies": _COUNT,
             "waypoints": _list(_object(waypoint)),
             "checks": {**_list(_TEXT), "description": "One sentence per failed content check."},
+            "stated": {
+                **_list(_TEXT),
+                "description": "What a provider says of this mail, e.g. why it bounced: a reason, never a verdict.",
+            },
         }
     )
 

@@ -155,6 +155,7 @@ def _why(delivery: DeliveryResult, result: Result, word: str) -> Iterator[str]:
         yield f"waiting until {format_duration(delivery.give_up)}"
     if delivery.copies:
         yield f"{delivery.copies} {'copy' if delivery.copies == 1 else 'copies'} more"
+    yield from delivery.stated
 
 
 def _is_plain(delivery: DeliveryResult, verdict: Timeliness) -> bool:

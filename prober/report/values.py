@@ -69,7 +69,10 @@ class AnswerResult:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryResult:
-    """One delivery; a question still open is None. ``checks`` are sentences, one per failed content check."""
+    """One delivery; a question still open is None. ``checks`` are sentences, one per failed content check.
+
+    ``stated`` are sentences of what a provider says of its mail: reasons, never proof.
+    """
 
     channel: str
     channel_kind: ChannelKind
@@ -81,6 +84,7 @@ class DeliveryResult:
     copies: int = 0
     waypoints: tuple[Waypoint, ...] = ()
     checks: tuple[str, ...] = ()
+    stated: tuple[str, ...] = ()
 
     @property
     def settled(self) -> bool:
@@ -211,6 +215,7 @@ def _delivery_to_json(delivery: DeliveryResult) -> dict[str, Any]:
         "copies": delivery.copies,
         "waypoints": [_waypoint_to_json(waypoint) for waypoint in delivery.waypoints],
         "checks": list(delivery.checks),
+        "stated": list(delivery.stated),
     }
 
 
@@ -232,6 +237,7 @@ def _waypoint_to_json(waypoint: Waypoint) -> dict[str, Any]:
         "at": rfc3339(waypoint.at),
         "source": waypoint.source,
         "resolution": waypoint.resolution,
+        "detail": waypoint.detail,
     }
 
 

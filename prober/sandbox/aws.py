@@ -1,6 +1,7 @@
 """AWS for the sandbox: S3, SNS, SQS and SES in one server on loopback, and the way of an inbound mail through them.
 
-moto keeps SES's receipt rules without carrying them out; that is done here.
+moto keeps SES's receipt rules without carrying them out, publishes no events and has no suppression list: that is done
+here, in :mod:`prober.sandbox.ses` and in :mod:`prober.sandbox.ses_suppression`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from prober.clock import Clock, rfc3339
+from prober.sandbox import ses_suppression
 from prober.sandbox.faults import Faults
 from prober.sandbox.front import HOST, Front
 from prober.sandbox.mail import fold_address
@@ -80,6 +82,7 @@ class AwsServers:
         self._server: Any = None
         self._clients: dict[str, Any] = {}
         self._account = ""
+        self._events_topic = ""
         self._rule: dict[str, Any] = {}
         self._kept: deque[str] = deque()
         self._telling: set[asyncio.Task[None]] = set()
@@ -154,6 +157,12 @@ class AwsServers:
             task.add_done_callback(self._telling.discard)
         return put.key
 
+    def publish(self, event: Mapping[str, Any]) -> None:
+        """Publish an event of SES's to the events topic, from which it comes into the events queue."""
+        task = asyncio.create_task(self._notify(self._events_topic, json.dumps(event), "Amazon SES Email Event"))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
     async def told(self) -> None:
         """Wait until every notification that was due is in its queue."""
         await asyncio.gather(*self._telling)
@@ -165,12 +174,10 @@ class AwsServers:
     async def _tell(self, put: _Put, late: float) -> None:
         if late > 0:
             await self._clock.sleep(late)
-        await asyncio.to_thread(
-            self._clients["sns"].publish,
-            TopicArn=put.topic,
-            Subject="Amazon SES Email Receipt Notification",
-            Message=put.notification,
-        )
+        await self._notify(put.topic, put.notification, "Amazon SES Email Receipt Notification")
+
+    async def _notify(self, topic: str, text: str, subject: str) -> None:
+        await asyncio.to_thread(self._clients["sns"].publish, TopicArn=topic, Subject=subject, Message=text)
 
     # --- in a thread -----------------------------------------------------------------------------------------
 
@@ -178,6 +185,7 @@ class AwsServers:
         # A third of a second, for those only who ask for AWS.
         from moto.server import ThreadedMotoServer  # noqa: PLC0415
 
+        ses_suppression.install()
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         self._server = ThreadedMotoServer(HOST, 0, verbose=False)
         self._server.start()
@@ -193,7 +201,7 @@ class AwsServers:
         names, s3, ses = self._names, self._clients["s3"], self._clients["ses"]
         s3.create_bucket(Bucket=names.bucket)
         topic, queue = self._subscribed(names.topic, names.queue)
-        self._subscribed(names.events_topic, names.events_queue)
+        self._events_topic, _ = self._subscribed(names.events_topic, names.events_queue)
         self._account = queue.split(":")[4]
         if not ses.describe_active_receipt_rule_set().get("Rules"):
             _only_once(lambda: ses.create_receipt_rule_set(RuleSetName=_RULE_SET))
@@ -242,6 +250,7 @@ class AwsServers:
 
     def _close(self) -> None:
         names, s3, sqs = self._names, self._clients.get("s3"), self._clients.get("sqs")
+        ses_suppression.forgive(self.address.rpartition("@")[2])
         try:
             if s3 is not None and sqs is not None:
                 # moto cannot delete a rule.

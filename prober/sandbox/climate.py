@@ -218,6 +218,18 @@ class Climate(Faults):
             return 0.0
         return _between(pushes.late, roll(seed, "push late by", name, number))
 
+    def feedback(self, address: str) -> str:
+        name = self._addresses.get(address, "")
+        said = self.over(name, ChannelKind.EMAIL).feedback
+        if said is None:
+            return ""
+        die = roll(self._weather.seed, "feedback", name, self._next(f"feedback|{address}"))
+        for share, word in ((said.bounce, "bounce"), (said.complaint, "complaint"), (said.reject, "reject")):
+            if die < share:
+                return word
+            die -= share
+        return ""
+
     def request(self, server: str, action: str) -> RequestFault | None:
         number, seed = self._next(f"request|{server}"), self._weather.seed
         for weather in self._of_server(server):

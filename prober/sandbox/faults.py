@@ -35,3 +35,7 @@ class Faults:
     def clock_offset(self, server: str) -> float:
         """Seconds by which the provider's clock is ahead of ours."""
         return 0.0
+
+    def feedback(self, address: str) -> str:
+        """What SES does with the next mail to an address: ``bounce``, ``complaint``, ``reject``, or '' for nothing."""
+        return ""

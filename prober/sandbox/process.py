@@ -82,6 +82,7 @@ class Sandbox:
             slack=self._slack,
             discord=self._discord,
             aws=self._aws,
+            faults=self._climate,
         )
         self._world = World(
             self.world_id,

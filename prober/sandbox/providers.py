@@ -13,6 +13,7 @@ from prober.clock import Clock, Instant
 from prober.model import ChannelKind
 from prober.sandbox import letters
 from prober.sandbox.discord import DiscordServer
+from prober.sandbox.faults import Faults
 from prober.sandbox.mail import MailServers, fold_address
 from prober.sandbox.records import DeliveryFailed, Outgoing, Place, sender_address
 from prober.sandbox.slack import SlackServer
@@ -20,6 +21,7 @@ from prober.sandbox.truth import KEPT, Truth, Visible
 
 if TYPE_CHECKING:
     from prober.sandbox.aws import AwsServers
+    from prober.sandbox.ses import Ses
 
 _SMTP_TIMEOUT = 10.0
 
@@ -37,6 +39,7 @@ class Providers:
         slack: SlackServer,
         discord: DiscordServer,
         aws: AwsServers | None = None,
+        faults: Faults,
     ) -> None:
         self.down: set[str] = set()
         self._sender = sender_address(world_id)
@@ -48,9 +51,14 @@ class Providers:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._posting: dict[str, Outgoing] = {}
         self._clients: dict[str, aiosmtplib.SMTP] = {}
+        self._ses: Ses | None = None
         for server in (mail, slack, discord):
             server.on_visible = self._visible
         if aws is not None:
+            # moto takes half a second to load, for those only who ask for AWS.
+            from prober.sandbox.ses import Ses  # noqa: PLC0415
+
+            self._ses = Ses(self._sender, aws.publish, faults, clock)
             aws.on_visible = self._visible
             mail.relays[fold_address(aws.address)] = aws.deliver
 
@@ -62,11 +70,11 @@ class Providers:
 
     async def deliver(self, message: Outgoing) -> None:
         """Carry one message to its address. Raises DeliveryFailed."""
+        if message.kind is ChannelKind.EMAIL:
+            await self._send_mail(message)
+            return
         if message.kind in self.down:
             raise DeliveryFailed("connection refused", passing=True)
-        if message.kind is ChannelKind.EMAIL:
-            await self._deliver_mail(message)
-            return
         if message.address not in self._names:
             raise DeliveryFailed("channel_not_found", passing=False)
         if message.kind is ChannelKind.SLACK:
@@ -94,9 +102,25 @@ class Providers:
                 "after": _instant(visible.after),
             }
 
-    async def _deliver_mail(self, message: Outgoing) -> None:
-        """One mail at a time for each address, so that what appears there meanwhile is known to be this one."""
+    async def _send_mail(self, message: Outgoing) -> None:
+        """As SES does where there is one: it tells of everything, and of what it drops the target hears nothing."""
         raw = letters.mail(message, self._sender, self._clock.now().wall)
+        if self._ses is None:
+            await self._deliver_mail(message, raw)
+            return
+        if not self._ses.take(message, raw):
+            return
+        try:
+            await self._deliver_mail(message, raw)
+        except DeliveryFailed as failure:
+            self._ses.failed(message, raw, str(failure), passing=failure.passing)
+            raise
+        self._ses.delivered(message, raw)
+
+    async def _deliver_mail(self, message: Outgoing, raw: bytes) -> None:
+        """One mail at a time for each address, so that what appears there meanwhile is known to be this one."""
+        if message.kind in self.down:
+            raise DeliveryFailed("connection refused", passing=True)
         base = fold_address(message.address)
         async with self._locks[base]:
             self._posting[base] = message

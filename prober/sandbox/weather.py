@@ -86,6 +86,17 @@ class Pushes(Form):
     share: Share = 1.0
 
 
+class Feedback(Form):
+    """What becomes of shares of the mails in SES's hands; told in its events, and only with AWS.
+
+    A ``bounce`` is a hard one: the address is on SES's suppression list from then on, and gets no mail any more.
+    """
+
+    bounce: Share = 0.0
+    complaint: Share = 0.0
+    reject: Share = 0.0
+
+
 class RateLimit(Form):
     """A ``share`` of the observer's requests is answered 429."""
 
@@ -120,6 +131,7 @@ class ChannelWeather(Form):
     junk: Share | None = None
     reorder: Share | None = None
     delay: Delay | None = None
+    feedback: Feedback | None = None
     pushes: Pushes | None = None
     logins: Literal["accepted", "refused"] | None = None
     rate_limit: RateLimit | None = None

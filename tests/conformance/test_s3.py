@@ -339,19 +339,6 @@ async def test_a_cancelled_read_leaves_the_observer_whole(bucket: Bucket) -> Non
         assert subjects((await observer.read(batch.cursor)).messages) == ["still there"]
 
 
-async def test_events_of_ses_are_told_and_deleted(bucket: Bucket) -> None:
-    """What SES publishes is returned once, survives a life that did not come back for it, and is then deleted."""
-    url = bucket.servers.settings()["events_queue_url"].replace(bucket.servers.endpoint_url, bucket.inner_url)
-    body = {"eventType": "Send", "mail": {"messageId": "m-1", "timestamp": "2026-11-23T10:00:00.000Z"}, "send": {}}
-    bucket.servers.client("sqs").send_message(QueueUrl=url, MessageBody=json.dumps(body))
-    async with bucket.observer() as observer:
-        events = await observer.events()
-        assert [(event.message_id, event.name) for event in events] == [("m-1", "send")]
-        assert bucket.left(url=url) == 1
-        assert await observer.events() == ()
-        assert bucket.left(url=url) == 0
-
-
 def s3_event(bucket: Bucket, key: str) -> dict[str, object]:
     return {
         "Records": [

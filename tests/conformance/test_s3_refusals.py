@@ -17,7 +17,7 @@ from prober.errors import Unreadable
 from prober.observers import s3_client
 from prober.observers.s3 import S3Observer, S3Settings
 from prober.observers.s3_client import AwsClient
-from tests.conformance.s3_world import ADA, CLOCK, INBOX, Bucket, mail, open_bucket, soon, subjects
+from tests.conformance.s3_world import CLOCK, INBOX, Bucket, mail, open_bucket, soon, subjects
 
 CANARY = "canary-secret-access-key-1"
 
@@ -139,30 +139,6 @@ async def test_nobody_there_is_unreachable() -> None:
     assert (await reason(scripted_observer(url))).reason == "unreachable"
 
 
-@pytest.mark.parametrize(
-    ("status", "body", "expected"),
-    [
-        (200, '{"SuppressedDestination": {"EmailAddress": "a@b.example", "Reason": "BOUNCE"}}', True),
-        (404, '{"__type": "NotFoundException", "message": "not there"}', False),
-        (403, '{"__type": "AccessDeniedException", "message": "no"}', None),
-    ],
-)
-async def test_the_suppression_list_is_looked_up(status: int, body: str, expected: bool | None) -> None:
-    """An address is on SES's list, is not, or we may not know."""
-    async with (
-        scripted({f"/v2/email/suppression/addresses/{ADA}": (status, body)}) as url,
-        scripted_observer(url) as observer,
-    ):
-        assert await observer.suppressed(ADA) is expected
-
-
-async def test_a_suppression_list_that_does_not_answer_is_no_answer() -> None:
-    """A failing SES says neither yes nor no."""
-    async with scripted({"/": (500, "{}")}) as url, scripted_observer(url) as observer:
-        with pytest.raises(Unreadable):
-            await observer.suppressed(ADA)
-
-
 async def test_the_instance_metadata_is_asked_only_when_told_to() -> None:
     """Of the places where boto3 looks for credentials the metadata address is left out, unless it is asked for."""
     found = []
@@ -194,6 +170,8 @@ async def test_no_credentials_at_all_are_told(monkeypatch: pytest.MonkeyPatch) -
         {"queue_url": "arn:aws:sqs:eu-west-1:1:q"},
         {"wait_seconds": "100ms"},
         {"bucket": ""},
+        {"bucket": None},
+        {"bucket": None, "queue_url": "https://q/1", "events_queue_url": "https://q/2"},
         {"endpoint": "x"},
     ],
 )

@@ -20,6 +20,7 @@ from prober.ledger.tables import deliveries, totals
 from prober.loops import Loops
 from prober.marker import Keyring, SigningKey
 from prober.model import Channel, Content, PublicationKind, Scenario
+from prober.observers import Witness
 from prober.report.evidence import probe_result
 from prober.report.result import DeliveryResult, ProbeResult
 from prober.sandbox.inprocess import InProcessWorld, WorldObserver, WorldTarget
@@ -76,6 +77,7 @@ class Rig:
         self.world = self.new_world(weather)
         self.poll = poll
         self.observer: type[WorldObserver] = WorldObserver
+        self.witnesses: tuple[Witness, ...] = ()
         self.lives = 0
         self.sweeping = False
         self.upkeep = Upkeep()
@@ -111,7 +113,7 @@ class Rig:
             for watch in watches:
                 await watch.observer.__aenter__()
             flow = Flow(ledger, WorldTarget(self.world), tuple(watches), self.clock, KEYRING, LOCATION,
-                        f"otherboot/{self.lives}/0", self.upkeep)  # fmt: skip
+                        f"otherboot/{self.lives}/0", self.upkeep, self.witnesses)  # fmt: skip
             drafting = Drafting("test", LOCATION, KEYRING, self.world.world.templates)
 
             async def ignore(*_: object) -> None:

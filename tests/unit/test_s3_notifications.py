@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prober.observers.s3_notifications import Notice, SesEvent, read_notices, ses_event
+from prober.observers.s3_notifications import Notice, read_notices
+from prober.observers.ses_events import read_event
 
 MAIL = {
     "timestamp": "2026-11-23T10:00:00.123Z",
@@ -104,74 +105,7 @@ def test_what_is_no_notification_is_left_alone(body: str) -> None:
 def test_no_shape_is_fatal(value: Any) -> None:
     """Whatever JSON a stranger puts into the queue, reading it ends."""
     read_notices(json.dumps(value))
-    ses_event(json.dumps(value))
-
-
-EVENTS: list[tuple[dict[str, Any], SesEvent]] = [
-    ({"eventType": "Send", "send": {}}, SesEvent("0100018b-0000", "send", 0.123)),
-    (
-        {
-            "eventType": "Delivery",
-            "delivery": {"timestamp": "2026-11-23T10:00:02.5Z", "smtpResponse": "250 ok", "reportingMTA": "a8-1"},
-        },
-        SesEvent("0100018b-0000", "delivery", 2.5, "250 ok a8-1"),
-    ),
-    (
-        {
-            "eventType": "Bounce",
-            "bounce": {
-                "timestamp": "2026-11-23T10:00:03Z",
-                "bounceType": "Permanent",
-                "bounceSubType": "General",
-                "bouncedRecipients": [{"emailAddress": "ada@target.example", "diagnosticCode": "smtp; 550 5.1.1"}],
-            },
-        },
-        SesEvent("0100018b-0000", "bounce", 3.0, "Permanent General smtp; 550 5.1.1"),
-    ),
-    (
-        {
-            "notificationType": "Complaint",
-            "complaint": {"timestamp": "2026-11-23T10:00:04Z", "complaintFeedbackType": "abuse"},
-        },
-        SesEvent("0100018b-0000", "complaint", 4.0, "abuse"),
-    ),
-    (
-        {
-            "eventType": "DeliveryDelay",
-            "deliveryDelay": {"timestamp": "2026-11-23T10:00:05Z", "delayType": "MailboxFull"},
-        },
-        SesEvent("0100018b-0000", "delivery_delay", 5.0, "MailboxFull"),
-    ),
-    (
-        {"eventType": "Reject", "reject": {"reason": "Bad content"}},
-        SesEvent("0100018b-0000", "reject", 0.123, "Bad content"),
-    ),
-]
-
-
-@pytest.mark.parametrize("wrap", [json.dumps, envelope])
-@pytest.mark.parametrize(("said", "expected"), EVENTS, ids=lambda value: getattr(value, "name", ""))
-def test_each_event_of_ses_is_read(said: dict[str, Any], expected: SesEvent, wrap: Any) -> None:
-    """Each event names its mail, its time on SES's clock, and why; no address is kept."""
-    event = ses_event(wrap({**said, "mail": MAIL}))
-    assert event is not None
-    assert (event.message_id, event.name, event.detail) == (expected.message_id, expected.name, expected.detail)
-    assert round(event.at % 60, 3) == expected.at
-    assert event.waypoint.name == f"ses_{expected.name}"
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"eventType": "Open", "mail": MAIL, "open": {"timestamp": "2026-11-23T10:00:00Z"}},
-        {"eventType": "Send", "mail": {"timestamp": "2026-11-23T10:00:00Z"}},
-        {"eventType": "Send", "mail": {"messageId": "x", "timestamp": "yesterday"}},
-        RECEIVED,
-    ],
-)
-def test_other_events_are_none_of_ours(body: dict[str, Any]) -> None:
-    """What people do with a mail, and what lacks its id or time, is no event."""
-    assert ses_event(json.dumps(body)) is None
+    read_event(json.dumps(value))
 
 
 def test_a_notice_is_bounded() -> None:

@@ -149,6 +149,15 @@ def test_a_delivery_is_one_line(one: DeliveryResult, text: str) -> None:
     assert said(one) == text
 
 
+def test_what_a_provider_states_stands_behind_the_verdicts_reason() -> None:
+    """A bounce is told beside the proof of a loss, and beside a success too; it is text, whatever it holds."""
+    stated = (f"bounced: Permanent, smtp; 550 {EVIL}",)
+    lost = said(replace(LOST, stated=stated))
+    assert "lost      not visible at the horizon; bounced: Permanent, smtp; 550 [bold red]evil[/]" in lost
+    assert "\x1b" not in lost
+    assert said(replace(ON_TIME, stated=("complained of: abuse",))).endswith("push  complained of: abuse")
+
+
 def test_a_basis_gives_way_where_it_is_tight() -> None:
     """The sources of an interval are shown as far as there is room: all, how it was seen, or none."""
     one = delivery("discord", *GOOD, Interval(0.1, 0.12, "push+discord"))
