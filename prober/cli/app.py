@@ -260,6 +260,10 @@ Examples:
 \b
   prober sandbox --weather slack-outage --dialect seen
       Bad weather, and the API as a real build was seen to speak it.
+
+\b
+  prober sandbox --aws --write prober.yaml
+      With an inbox in an S3 bucket, and SES's events and suppression list.
 """
 
 
@@ -273,7 +277,7 @@ def sandbox(
         str | None,
         typer.Option(metavar="FILE", help="Write the ready prober.yaml there instead of stdout.", show_default=False),
     ] = None,
-    aws: Annotated[bool, typer.Option("--aws", help="Add an inbox that SES puts into an S3 bucket.")] = False,
+    aws: Annotated[bool, typer.Option("--aws", help="Add an S3 inbox, and what SES says of its mail.")] = False,
 ) -> None:
     """Run the embedded world alone, on loopback, until Ctrl-C.
 

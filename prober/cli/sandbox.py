@@ -89,5 +89,27 @@ def _guide(sandbox: SandboxProcess, write: str | None) -> str:
         f"  curl -H 'Authorization: Bearer {sandbox.control_token}' {sandbox.control_url}/truth",
         f"  curl -H 'Authorization: Bearer {sandbox.control_token}' -X POST {sandbox.control_url}/weather "
         '-d \'{"channels": {"slack": {"loss": 0.5}}}\'',
+        *_aws_guide(sandbox, conf["observers"].get("ses")),
     ]
     return "\n".join(lines)
+
+
+def _aws_guide(sandbox: SandboxProcess, ses: Mapping[str, Any] | None) -> list[str]:
+    """How to look at AWS, where there is one."""
+    if ses is None:
+        return []
+    address, url = sandbox.configuration["channels"]["email-s3"]["address"], ses["endpoint_url"]
+
+    def curl(service: str, rest: str) -> str:
+        keys = f"{ses['access_key_id']}:{ses['secret_access_key']}"
+        return f"  curl --aws-sigv4 aws:amz:{ses['region']}:{service} --user {keys} {rest}"
+
+    return [
+        f"Mail to {address} lies in a bucket, told of in a queue; SES tells of all mail in another, which",
+        "the prober empties, and holds back mail to each address that has bounced:",
+        curl("s3", f"'{url}/{ses['bucket']}?list-type=2&prefix={ses['prefix']}'"),
+        curl("ses", f"{url}/v2/email/suppression/addresses"),
+        curl("ses", f"-X DELETE {url}/v2/email/suppression/addresses/{address}"),
+        f"  curl -H 'Authorization: Bearer {sandbox.control_token}' -X POST {sandbox.control_url}/weather "
+        '-d \'{"channels": {"email-s3": {"feedback": {"bounce": 1}}}}\'',
+    ]
