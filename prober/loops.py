@@ -17,7 +17,8 @@ from prober.errors import LedgerError, TargetError, Unreadable
 from prober.ledger import observing, publishing, slots
 from prober.ledger.owner import claim_ledger
 from prober.ledger.planning import PlannedProbe
-from prober.model import Message, Wake
+from prober.model import Wake
+from prober.observers import Controlling
 from prober.sight import FIRST_RETRY, MAX_RETRY, Sight
 from prober.stages import Flow, Watch
 
@@ -78,6 +79,7 @@ class Loops:
         self._facts = asyncio.Event()
         self._looked = asyncio.Event()
         self._bounds = {name: asyncio.Event() for name in self.sights}
+        self._troubled: dict[str, int] = {}  # looks for which pushes have not flowed
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -95,6 +97,8 @@ class Loops:
             self._start(f"hear {witness.name}", partial(hearing.listen, self.flow, witness, self._tell_change))
         for watch in self.flow.watches:
             self._start(f"observe {watch.observer.name}", lambda watch=watch: self._observe(watch))  # type: ignore[misc]
+            if isinstance(watch.observer, Controlling):
+                self._start(f"control {watch.observer.name}", lambda watch=watch: self._control(watch))  # type: ignore[misc]
         return self
 
     async def __aexit__(
@@ -343,7 +347,7 @@ class Loops:
         end = clock.now().plus(seconds)
         while end.since(clock.now()) > 0:
             wake = await watch.observer.wait(end)
-            await self._record_pushes(watch, wake.pushed)
+            await self._record_pushes(watch, wake)
             if not wake.pushed:
                 # Perhaps it asks for the very read that has to wait.
                 await clock.sleep(min(FIRST_RETRY, end.since(clock.now())))
@@ -352,6 +356,7 @@ class Loops:
         """Let others know that a read has ended, and tell when sight was lost or regained."""
         self._looked.set()
         self._facts.set()
+        await self._tell_trouble(watch)
         if blind == before:
             return
         if blind:
@@ -360,9 +365,38 @@ class Loops:
             log.info("An observer sees again.", action="sees", observer=watch.observer.name)
         await self._tell_change()
 
-    async def _record_pushes(self, watch: Watch, messages: Sequence[Message]) -> None:
-        if messages and await stages.observe_pushed(self.flow, watch, messages):
+    async def _record_pushes(self, watch: Watch, wake: Wake) -> None:
+        if wake.controls_seen:
+            self.sights[watch.observer.name].control_at = None
+        if (wake.pushed or wake.controls_seen) and await stages.observe_pushed(self.flow, watch, wake):
             self._facts.set()
+
+    async def _control(self, watch: Watch) -> None:
+        """Post control messages now and then, and let them be looked for: what a provider itself takes is evidence."""
+        name, clock = watch.observer.name, self.flow.clock
+        while self.sights[name].last_started is None:
+            await clock.sleep(BEAT)
+        while True:
+            done = await stages.control(self.flow, watch)
+            if done.posted:
+                self.sights[name].control_at = clock.now()
+                self._bounds[name].set()
+            for channel, why in done.failed.items():
+                log.warning("A control message could not be posted.", action="control", channel=channel, why=why)
+            await clock.sleep(done.next_in)
+
+    async def _tell_trouble(self, watch: Watch) -> None:
+        """Say when pushes stop flowing as they should, and when they do again."""
+        name, trouble = watch.observer.name, watch.observer.push_trouble
+        looks = self._troubled.get(name, 0)
+        self._troubled[name] = looks + 1 if trouble else 0
+        if trouble and looks == 1:  # a connection that is lost is often back before the next look
+            log.warning("Pushes do not flow as they should.", action="push_trouble", observer=name, why=trouble)
+        elif not trouble and looks > 1:
+            log.info("Pushes flow again.", action="pushes_flow", observer=name)
+        else:
+            return
+        await self._tell_change()
 
     async def _watch_pushes(self, watch: Watch, sight: Sight) -> None:
         """Record what is pushed until a complete read is due."""
@@ -377,7 +411,7 @@ class Loops:
                 return
             while not changed.is_set() and clock.now().since(due) < 0:
                 wake = await _wait_or_change(clock, watch, due, changed)
-                await self._record_pushes(watch, wake.pushed)
+                await self._record_pushes(watch, wake)
                 if wake.unread:
                     return
             # What was awaited may have been settled meanwhile: looked up once more before anything is read.

@@ -356,7 +356,8 @@ class Reading:
 class Control:
     """A message of our own, posted through the same provider, and the stamp that its clock gave it.
 
-    ``id`` is the message's, as in :class:`Message`; '' where the provider told none.
+    ``id`` is the message's, as in :class:`Message`; '' where the provider told none. ``shown``: its push came before
+    the answer.
     """
 
     channel: str
@@ -364,6 +365,7 @@ class Control:
     answered: Instant
     stamp: Stamp
     id: str = ""
+    shown: ControlSeen | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,16 @@ LEAST_MARGIN = 0.05
 BURST = 10.0
 """Seconds' worth of a provider's read limit that may be used at once, around the deadlines."""
 
+CONTROL_LOOKS = (0.0, 5.0, 30.0)
+"""Seconds after a control message was posted at which it is looked for, while no push has shown it."""
+
 
 @dataclass(slots=True)
 class Sight:
     """What a watch loop remembers of its reads: when the last one began, how long they take, how many it may do.
 
     ``wanted`` is when somebody asked for a read without delay.
+    ``control_at`` is when a control message was posted that no push has shown yet.
     """
 
     reads_per_minute: float | None = None
@@ -34,6 +38,7 @@ class Sight:
     failures: int = 0
     blind: str = ""
     wanted: Instant | None = None
+    control_at: Instant | None = None
     _spent: float = 0.0  # reads not yet paid off by time
     _paid_at: Instant | None = None
 
@@ -46,7 +51,8 @@ class Sight:
             self._spent = max(0.0, self._spent - rate * now.since(self._paid_at))
         self._paid_at = now
         self._spent += 1
-        return max(0.0, (self._spent - max(2.0, BURST * rate)) / rate)
+        at_once = max(BURST * rate, min(2.0, max(1.0, self.reads_per_minute)))
+        return max(0.0, (self._spent - at_once) / rate)
 
     def margin(self) -> float:
         """Seconds that a read needs to end by a deadline, judged by the slowest of the latest."""
@@ -64,6 +70,9 @@ class Sight:
             times.append(awaited.bound if missed else before)
         if poll is not None and awaited.open:
             times.append(last.plus(poll))
+        if self.control_at is not None:
+            looks = [self.control_at.plus(seconds) for seconds in CONTROL_LOOKS]
+            times += [look for look in looks if last.since(look) < 0]
         return max(times, key=now.since)
 
     def took(self, started: Instant, ended: Instant, blind: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,8 @@ def record_posted(conn: Connection, location: str, channel: Channel, control: Co
         **instant_values("sent", control.sent), **instant_values("answered", control.answered),
     )  # fmt: skip
     conn.execute(fresh.on_conflict_do_nothing())
+    if control.shown is not None:
+        record_seen(conn, location, channel, control.shown, lower=None, rise=rise)
 
 
 def record_seen(
@@ -97,6 +100,18 @@ def _lacked(covered: Row[Any] | None, sent: Instant) -> bool:
     """Whether complete reads from before it was posted until its giving up lacked it."""
     since, watermark = (None, None) if covered is None else (instant_of(covered, n) for n in ("since", "watermark"))
     return since is not None and watermark is not None and since.since(sent) <= 0 and watermark.since(sent) >= GIVE_UP
+
+
+def latest_controls(conn: Connection, location: str, identities: Collection[str]) -> Mapping[str, Instant]:
+    """When the latest control message was posted to each channel that has one."""
+    found: dict[str, Instant] = {}
+    for identity in identities:
+        here = and_(controls.c.location == location, controls.c.identity == identity)
+        row = conn.execute(select(controls).where(here).order_by(controls.c.sent_wall.desc()).limit(1)).first()
+        sent = None if row is None else instant_of(row, "sent")
+        if sent is not None:
+            found[identity] = sent
+    return found
 
 
 def controls_around(

@@ -8,7 +8,7 @@ from typing import Protocol, Self, runtime_checkable
 
 from prober.clean_up import Lying, Removal
 from prober.clock import Instant
-from prober.model import Batch, Hearsay, Wake, Waypoint
+from prober.model import Batch, Control, Hearsay, Wake, Waypoint
 
 
 class Observer(Protocol):
@@ -16,6 +16,7 @@ class Observer(Protocol):
 
     ``poll`` is the period in seconds at which it wants to be read while deliveries are open, None where pushes and
     aligned reads are enough; ``reads_per_minute`` is how many complete reads its provider allows, None for no limit.
+    ``push_trouble`` says in a sentence why pushes do not flow as they should, '' when they do or none are wanted.
     ``channels`` are the names of the channels that it reads. ``wait`` may be cancelled
     without losing a push: what was not returned comes with the next call.
     """
@@ -24,6 +25,9 @@ class Observer(Protocol):
     channels: tuple[str, ...]
     poll: float | None
     reads_per_minute: float | None
+
+    @property
+    def push_trouble(self) -> str: ...
 
     async def __aenter__(self) -> Self: ...
 
@@ -40,6 +44,17 @@ class Observer(Protocol):
         Raises Unreadable when the read would not have shown what is there; a channel of which that is true while
         others can be read is told in the batch instead.
         """
+
+
+@runtime_checkable
+class Controlling(Protocol):
+    """What an observer may be able to do besides: post a message of its own through the same provider.
+
+    It proves sight and permission, bounds the provider's clock and shows the provider's own delay.
+    """
+
+    async def control(self, channel: str) -> Control:
+        """Post a control message to the channel of this name. Raises Unreadable."""
 
 
 @runtime_checkable

@@ -20,7 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, model_va
 from prober.clock import Clock, Instant, wait_for_any
 from prober.durations import parse_duration
 from prober.errors import Unreadable
-from prober.model import Batch, Blindness, Channel, Control, How, Message, Reading, Wake
+from prober.model import Batch, Blindness, Channel, Control, ControlSeen, How, Message, Reading, Wake
 from prober.observers.discord_gateway import DiscordGateway, Inbox
 from prober.observers.discord_rest import DiscordRest
 from prober.observers.discord_text import is_blanked, is_control, is_ordinary, is_snowflake, message_of, stamp_of
@@ -93,6 +93,7 @@ class _ChannelRead:
     reading: Reading
     messages: tuple[Message, ...]
     control: Control | None = None
+    controls_seen: tuple[ControlSeen, ...] = ()
 
 
 class DiscordObserver:
@@ -131,8 +132,8 @@ class DiscordObserver:
         return self._gateway is not None and self._gateway.up
 
     @property
-    def trouble(self) -> str:
-        """Why pushes do not flow, as last heard; empty when they do."""
+    def push_trouble(self) -> str:
+        """See :class:`prober.observers.Observer`; as last heard."""
         return self._gateway.trouble if self._gateway is not None else ""
 
     async def __aenter__(self) -> Self:
@@ -157,13 +158,16 @@ class DiscordObserver:
         await wait_for_any(self._clock, self._inbox.changed, until.since(self._clock.now()))
         arrivals, unread = self._inbox.take()
         pushed: list[Message] = []
+        controls: list[ControlSeen] = []
         for arrival in arrivals:
             names = self._names_at(str(arrival.payload.get("channel_id")))
-            if names and is_blanked(arrival.payload):
+            if is_control(arrival.payload):
+                controls += (ControlSeen(name, arrival.payload["id"], arrival.seen, arrival.how) for name in names)
+            elif names and is_blanked(arrival.payload):
                 unread = True
-            elif is_ordinary(arrival.payload) and not is_control(arrival.payload):
+            elif is_ordinary(arrival.payload):
                 pushed += (message_of(arrival.payload, name, arrival.seen, arrival.how) for name in names)
-        return Wake(tuple(pushed), unread)
+        return Wake(tuple(pushed), unread, tuple(controls))
 
     async def read(self, cursor: str | None) -> Batch:
         """Read the history of every channel from the cursor's anchors on; one that cannot be read keeps its place."""
@@ -192,6 +196,7 @@ class DiscordObserver:
             cursor=_cursor(kept | {name: read.place for name, read in done.items()}),
             readings={name: read.reading for name, read in done.items()},
             controls=tuple(read.control for read in done.values() if read.control is not None),
+            controls_seen=tuple(seen for read in done.values() for seen in read.controls_seen),
             blind={
                 name: Blindness(error.reason, error.detail, begun)
                 for name, error in failed.items()
@@ -241,8 +246,14 @@ class DiscordObserver:
         """What a page that proved complete says. ``control``: it begins a new ``since``."""
         ended = self._clock.now()
         messages: list[Message] = []
+        controls: list[ControlSeen] = []
+        if control is not None:
+            controls.append(ControlSeen(channel.name, control.id, *self._receipt(control.id, ended, How.POLL)))
         for payload in page:
-            if not is_ordinary(payload) or is_control(payload) or not place.is_new(payload["id"]):
+            if not is_ordinary(payload) or not place.is_new(payload["id"]):
+                continue
+            if is_control(payload):
+                controls.append(ControlSeen(channel.name, payload["id"], *self._receipt(payload["id"], ended, how)))
                 continue
             if is_blanked(payload):
                 raise Unreadable(
@@ -250,10 +261,13 @@ class DiscordObserver:
                     f"Discord withholds the content of messages in channel {channel.name}; enable MESSAGE CONTENT "
                     "in the developer portal, or let the probe's text mention the bot",
                 )
-            seen, first_how = self._inbox.receipts.get(payload["id"], (ended, how))
-            messages.append(message_of(payload, channel.name, seen, first_how))
+            messages.append(message_of(payload, channel.name, *self._receipt(payload["id"], ended, how)))
         reading = Reading(started, ended, continues=control is None)
-        return _ChannelRead(place.moved_over(page), reading, tuple(messages), control)
+        return _ChannelRead(place.moved_over(page), reading, tuple(messages), control, tuple(controls))
+
+    def _receipt(self, snowflake: str, ended: Instant, how: How) -> tuple[Instant, How]:
+        """When and how a message was first seen: by its push, or else by the read that ended then."""
+        return self._inbox.receipts.get(snowflake, (ended, how))
 
     async def _guild_of(self, address: str) -> str:
         if address not in self._guilds:
@@ -269,7 +283,9 @@ class DiscordObserver:
 
     async def _post_control(self, channel: Channel) -> tuple[str, Control]:
         sent, snowflake, answered = await self._rest.post_control(channel.address)
-        return snowflake, Control(channel.name, sent, answered, stamp_of(snowflake))
+        heard = self._inbox.receipts.get(snowflake)
+        shown = None if heard is None else ControlSeen(channel.name, snowflake, *heard)
+        return snowflake, Control(channel.name, sent, answered, stamp_of(snowflake), snowflake, shown)
 
     def _names_at(self, address: str) -> list[str]:
         return [channel.name for channel in self._channels if channel.address == address]

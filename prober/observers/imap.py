@@ -36,6 +36,7 @@ class ImapObserver:
         self.channels = tuple(channel.name for channel in channels)
         self.poll: float | None = settings.poll
         self.reads_per_minute: float | None = None
+        self.push_trouble = ""
         self._settings = settings
         self._addressed = channels
         self._clock = clock

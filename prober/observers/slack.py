@@ -3,69 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import re
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 import aiohttp
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, model_validator
 
 from prober.clock import Clock, Instant, wait_for_any
-from prober.durations import parse_duration
 from prober.errors import Unreadable
-from prober.model import Batch, Blindness, Channel, Control, How, Message, Reading, Stamp, Wake
+from prober.model import Batch, Blindness, Channel, Control, ControlSeen, How, Message, Reading, Wake
 from prober.observers.slack_connection import SocketMode, WebApi, open_session
-from prober.observers.slack_text import CONTROL_TEXT, is_blank, is_control, is_ordinary, message_texts
+from prober.observers.slack_history import Anchor, History, Look, Shown, is_ts, load_anchors, save_anchors, stamp_of
+from prober.observers.slack_pushes import PushRecord
+from prober.observers.slack_settings import SlackSettings
+from prober.observers.slack_text import CONTROL_TEXT, is_blank, is_broadcast, is_control, is_ordinary, message_texts
+
+__all__ = ["SlackObserver", "SlackSettings"]
 
 WITHOUT_PUSHES: Final = 5.0
 """Seconds after which a read is asked for while Socket Mode is down: within Slack's limit for four channels."""
 
-HISTORY_PER_MINUTE: Final = 45.0
-"""Calls of conversations.history that we allow ourselves: tier 3 is 50 a minute and more, per app and workspace
-(docs.slack.dev, apis/web-api/rate-limits)."""
-
-_PAGE: Final = 200
-_MOST_PAGES: Final = 500
 _MOST_KNOWN: Final = 20_000
 _MOST_PUSHED: Final = 10_000
-_CONTROL_SHOWN_WITHIN: Final = (0.0, 0.1, 0.4, 1.5)
-_TS: Final = re.compile(r"\d{1,12}\.\d{6}")
-
-
-def _seconds(value: Any) -> Any:
-    return value if value is None else parse_duration(value)
-
-
-class SlackSettings(BaseModel):
-    """One Slack app of the prober's own. ``poll`` in seconds; without pushes it must be given."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    bot_token: SecretStr
-    app_token: SecretStr | None = None
-    mode: Literal["socket", "web"] = "socket"
-    api_url: str = "https://slack.com/api/"
-    poll: Annotated[float | None, BeforeValidator(_seconds)] = None
-
-    @property
-    def pushes(self) -> bool:
-        return self.mode == "socket" and self.app_token is not None
-
-    @model_validator(mode="after")
-    def _reads_somehow(self) -> Self:
-        if not self.pushes and not self.poll:
-            raise ValueError("without Socket Mode nothing is pushed: give app_token, or poll such as 5s")
-        return self
-
-
-@dataclass(frozen=True, slots=True)
-class _Anchor:
-    team: str
-    ts: str
+_MOST_HEARD: Final = 100
+_CONTROL_SERVES: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +37,17 @@ class _Identity:
     own: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """A message as the history showed it, and when the page was in our hands."""
+@dataclass(slots=True)
+class _Harvest:
+    """What the channels of one read have shown so far, and to whom."""
 
-    raw: Mapping[str, Any]
-    seen: Instant
+    me: _Identity
+    messages: list[Message]
+    anchors: dict[str, Anchor]
+    readings: dict[str, Reading]
+    controls: list[Control]
+    seen: list[ControlSeen]
+    blind: dict[str, Blindness]
 
 
 class SlackObserver:
@@ -88,34 +56,45 @@ class SlackObserver:
     def __init__(self, name: str, settings: SlackSettings, channels: tuple[Channel, ...], clock: Clock) -> None:
         self.name = name
         self.channels = tuple(channel.name for channel in channels)
-        self.poll: float | None = settings.poll
-        self.reads_per_minute: float | None = HISTORY_PER_MINUTE / max(1, len(channels))
+        self.poll: float | None = settings.period
+        at_once = min(len(channels), settings.limits.calls_at_once or len(channels))
+        self.reads_per_minute: float | None = settings.limits.calls_per_minute / max(1, at_once)
+        self._at_once = at_once
         self._settings = settings
         self._by_address = {channel.address: channel for channel in channels}
         self._by_name = {channel.name: channel for channel in channels}
         self._clock = clock
         self._news = asyncio.Event()
         self._pushed: deque[Message] = deque()
+        self._controls_seen: list[ControlSeen] = []
+        self._record = PushRecord()
+        self._looked_at: dict[str, Instant] = {}
+        self._unproven: dict[str, tuple[str, Control]] = {}
         self._unread = False
         self._gaps = 0
-        self._behind = True
+        self._behind = set(self._by_address)
+        self._heard: OrderedDict[str, ControlSeen] = OrderedDict()
         self._known: OrderedDict[tuple[str, str], tuple[Instant, How]] = OrderedDict()
         self._identity: _Identity | None = None
         self._session: aiohttp.ClientSession | None = None
         self._web: WebApi | None = None
+        self._reader: History | None = None
         self._socket: SocketMode | None = None
         self._listening: asyncio.Task[None] | None = None
 
     @property
     def push_trouble(self) -> str:
-        """Why pushes do not flow as they should, in a sentence; '' when they do or are not wanted."""
-        return self._socket.trouble if self._socket is not None else ""
+        """See :class:`prober.observers.Observer`."""
+        if self._socket is None:
+            return ""
+        return self._socket.trouble or self._record.trouble(self._clock.now())
 
     async def __aenter__(self) -> Self:
         settings = self._settings
         self._session = open_session()
         bot_token = settings.bot_token.get_secret_value()
         self._web = WebApi(bot_token, settings.api_url, self._session, self._clock)
+        self._reader = History(self._web, settings.limits, self._clock)
         if settings.pushes and settings.app_token is not None:
             app = WebApi(settings.app_token.get_secret_value(), settings.api_url, self._session, self._clock)
             self._socket = SocketMode(app, self._session, self._clock, self._hear, self._miss)
@@ -130,7 +109,7 @@ class SlackObserver:
             await asyncio.gather(self._listening, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
-        self._session = self._web = None
+        self._session = self._web = self._reader = None
 
     # --- pushes ----------------------------------------------------------------------------------------------
 
@@ -142,75 +121,93 @@ class SlackObserver:
         if self._listening is not None and self._listening.done():
             self._listening.result()
         self._news.clear()
-        wake = Wake(tuple(self._pushed), self._unread or (blind and not woken))
+        wake = Wake(tuple(self._pushed), self._unread or (blind and not woken), tuple(self._controls_seen))
         self._pushed.clear()
+        self._controls_seen.clear()
         self._unread = False
         return wake
 
     def _hear(self, envelope: Mapping[str, Any], received: Instant) -> None:
         payload = envelope.get("payload")
         event = payload.get("event") if isinstance(payload, Mapping) else None
-        if not isinstance(event, Mapping) or event.get("type") != "message" or not is_ordinary(event):
+        if not isinstance(event, Mapping) or event.get("type") != "message":
             return
         channel = self._by_address.get(str(event.get("channel")))
-        if channel is None or (self._identity is not None and is_control(event, self._identity.own)):
+        broadcast = is_broadcast(event)
+        if channel is None or not (is_ordinary(event) or broadcast):
             return
-        late = bool(envelope.get("retry_attempt"))
-        if late or is_blank(event) or not _is_ts(event.get("ts")) or len(self._pushed) >= _MOST_PUSHED:
-            # Only the history tells when it can have become visible, or whether its content is withheld.
-            self._gaps += late
-            self._behind = self._behind or late
+        late, ts = bool(envelope.get("retry_attempt")), event.get("ts")
+        how = How.HISTORY if late else How.PUSH  # a repeated event was in our hands late: an upper bound only
+        if late:
+            self._gaps += 1
             self._unread = True
+            self._behind.add(channel.address)
+        if is_ts(ts):
+            self._record.pushed((channel.address, str(ts)))
+        if is_blank(event) or not is_ts(ts) or len(self._pushed) >= _MOST_PUSHED:
+            self._unread = True  # only the history tells whether its content is withheld
         elif event.get("text") != CONTROL_TEXT:
-            self._pushed.append(self._message(channel, event, received, How.PUSH))
+            self._pushed.append(self._message(channel, event, received, how))
+        elif self._identity is not None and is_control(event, self._identity.own):
+            seen = ControlSeen(channel.name, str(ts), received, how)
+            self._controls_seen.append(seen)
+            self._heard[seen.id] = seen
+            if len(self._heard) > _MOST_HEARD:
+                self._heard.popitem(last=False)
         self._news.set()
 
     def _miss(self) -> None:
         self._gaps += 1
-        self._behind = self._unread = True
+        self._record.interrupted()
+        self._unread = True
+        self._behind |= self._by_address.keys()
         self._news.set()
 
     # --- reads -----------------------------------------------------------------------------------------------
 
     async def read(self, cursor: str | None) -> Batch:
         """See :class:`prober.observers.Observer`. A lost anchor, or another workspace, begins anew."""
-        how, gaps = (How.HISTORY if self._behind else How.POLL), self._gaps
-        known = _anchors(cursor)
+        gaps = self._gaps
+        known = load_anchors(cursor)
         try:
             me = await self._who_am_i()
-            batch = await self._read_channels(known, me, how)
+            batch = await self._read_channels(known, me)
         except Unreadable:
-            self._behind = True
+            self._behind |= self._by_address.keys()
             self._identity = None
             raise
-        self._behind = self._gaps != gaps or bool(batch.blind)
+        self._behind |= {self._by_name[name].address for name in batch.blind}
+        if self._gaps == gaps:
+            self._behind -= {self._by_name[name].address for name in batch.readings}
         return batch
 
-    async def _read_channels(self, known: Mapping[str, _Anchor], me: _Identity, how: How) -> Batch:
-        """All channels; one that cannot be read keeps its anchor. Raises Unreadable when none can."""
-        messages: list[Message] = []
-        anchors: dict[str, _Anchor] = {}
-        readings: dict[str, Reading] = {}
-        controls: list[Control] = []
-        blind: dict[str, Blindness] = {}
-        for channel in self._by_address.values():
-            anchor = known.get(channel.address)
-            anchor = anchor if anchor is not None and anchor.team == me.team else None
-            begun = self._clock.now()
+    async def _read_channels(self, known: Mapping[str, Anchor], me: _Identity) -> Batch:
+        """As many channels as the limits allow, the longest unread first; one that cannot be read keeps its anchor.
+
+        Raises Unreadable when none can.
+        """
+        kept = {address: anchor for address, anchor in known.items() if anchor.team == me.team}
+        harvest = _Harvest(me, [], dict(kept), {}, [], [], {})
+        never = self._clock.now().plus(-1e9)
+        due = sorted(self._by_address.values(), key=lambda each: self._looked_at.get(each.address, never).boottime)
+        for channel in due[: self._at_once]:
+            self._looked_at[channel.address] = begun = self._clock.now()
             try:
-                reading, shown, control = await self._read_channel(channel, anchor)
-                sighted = self._sightings(channel, shown, anchor, me, how)
+                await self._read_channel(channel, kept.get(channel.address), harvest)
             except Unreadable as error:
-                if len(blind) + 1 == len(self._by_address):
+                if len(harvest.blind) + 1 == len(self._by_address):
                     raise
-                blind[channel.name] = Blindness(error.reason, error.detail, begun)
-                anchors |= {} if anchor is None else {channel.address: anchor}
-                continue
-            readings[channel.name] = reading
-            controls += [control] if control is not None else []
-            anchors[channel.address] = _Anchor(me.team, max(shown, key=float))
-            messages += sighted
-        return Batch(tuple(messages), _cursor(anchors), readings, tuple(controls), blind)
+                harvest.blind[channel.name] = Blindness(error.reason, error.detail, begun)
+                if error.reason == "protocol" and channel.address in kept:  # perhaps Slack forgot where we had come to
+                    harvest.anchors[channel.address] = replace(kept[channel.address], pending=None)
+        return Batch(
+            tuple(harvest.messages),
+            save_anchors(harvest.anchors),
+            harvest.readings,
+            tuple(harvest.controls),
+            harvest.blind,
+            tuple(harvest.seen),
+        )
 
     async def control(self, channel: str) -> Control:
         """Post a control message to the channel of this name. Raises Unreadable."""
@@ -223,25 +220,56 @@ class SlackObserver:
             self._identity = _Identity(str(answer.get("team_id", "")), own)
         return self._identity
 
-    async def _read_channel(
-        self, channel: Channel, anchor: _Anchor | None
-    ) -> tuple[Reading, dict[str, _Shown], Control | None]:
+    async def _read_channel(self, channel: Channel, anchor: Anchor | None, harvest: _Harvest) -> None:
         """What one channel shows since its anchor; without one, a control message becomes the anchor."""
-        shown: dict[str, _Shown] = {}
         if anchor is not None:
-            started = self._clock.now()
-            shown = await self._history(channel, anchor.ts)
-            if anchor.ts in shown:
-                return Reading(started, self._clock.now(), continues=True), shown, None
-        ts, control = await self._post_control(channel)
-        for pause in _CONTROL_SHOWN_WITHIN:
+            look = await self._history.look(channel, anchor)
+            if look.pending is not None or anchor.ts in look.shown:
+                self._take(channel, look, anchor, harvest)
+                return
+            harvest.messages += self._messages(channel, look.shown, anchor.ts, harvest.me)
+            if self._settings.limits.calls_at_once is not None:  # no call is left: the next read begins anew
+                harvest.anchors.pop(channel.address)
+                return
+        ts, control = await self._control_to_prove(channel)
+        fresh = Anchor(harvest.me.team, ts)
+        for pause in self._settings.limits.looks:
             await self._clock.sleep(pause)
             # What came before the control message is not looked for, so coverage begins after it.
-            started = self._clock.now()
-            fresh = await self._history(channel, ts)
-            if ts in fresh:
-                return Reading(started, self._clock.now(), continues=False), shown | fresh, control
+            look = await self._history.look(channel, fresh)
+            if ts in look.shown:
+                self._unproven.pop(channel.address, None)
+                harvest.controls.append(control)
+                shown = ControlSeen(channel.name, ts, look.shown[ts].seen, How.POLL)
+                harvest.seen.append(self._heard.get(ts, shown))
+                self._take(channel, look, fresh, harvest, begins=True)
+                return
         raise Unreadable("protocol", f"{channel.name}: the history does not show a message that Slack accepted")
+
+    def _take(self, channel: Channel, look: Look, anchor: Anchor, harvest: _Harvest, *, begins: bool = False) -> None:
+        """Take what a look showed; only one that is complete is a reading. ``begins``: a new ``since``."""
+        me = harvest.me
+        harvest.messages += self._messages(channel, look.shown, anchor.ts, me)
+        own = [ts for ts, shown in look.shown.items() if ts != anchor.ts and is_control(shown.raw, me.own)]
+        how = self._how(channel)
+        harvest.seen += [ControlSeen(channel.name, ts, look.shown[ts].seen, how) for ts in own]
+        if look.pending is None:
+            harvest.readings[channel.name] = Reading(look.begun, self._clock.now(), continues=not begins)
+            harvest.anchors[channel.address] = Anchor(me.team, look.newest)
+        else:
+            harvest.anchors[channel.address] = replace(anchor, pending=look.pending)
+            self._unread = True
+            self._news.set()
+
+    def _how(self, channel: Channel) -> How:
+        return How.HISTORY if channel.address in self._behind else How.POLL
+
+    async def _control_to_prove(self, channel: Channel) -> tuple[str, Control]:
+        """A control message whose showing proves sight: for a while the one that was posted and never shown."""
+        posted = self._unproven.get(channel.address)
+        if posted is None or self._clock.now().since(posted[1].answered) > _CONTROL_SERVES:
+            posted = self._unproven[channel.address] = await self._post_control(channel)
+        return posted
 
     async def _post_control(self, channel: Channel) -> tuple[str, Control]:
         sent = self._clock.now()
@@ -250,46 +278,22 @@ class SlackObserver:
         )
         answered = self._clock.now()
         ts = answer.get("ts")
-        if not isinstance(ts, str) or not _is_ts(ts):
+        if not isinstance(ts, str) or not is_ts(ts):
             raise Unreadable("protocol", f"{channel.name}: chat.postMessage answered without a ts; check api_url")
-        return ts, Control(channel.name, sent, answered, _stamp(ts))
+        return ts, Control(channel.name, sent, answered, stamp_of(ts), ts, self._heard.get(ts))
 
-    async def _history(self, channel: Channel, oldest: str) -> dict[str, _Shown]:
-        """Every message from ``oldest`` on, by ts; complete, or Unreadable."""
-        shown: dict[str, _Shown] = {}
-        position: str | None = None
-        for _ in range(_MOST_PAGES):
-            answer = await self._api.call(
-                "conversations.history",
-                about=channel.name,
-                channel=channel.address,
-                oldest=oldest,
-                inclusive=True,
-                include_all_metadata=True,
-                limit=_PAGE,
-                cursor=position,
-            )
-            seen = self._clock.now()
-            for raw in _page(answer, channel):
-                shown.setdefault(raw["ts"], _Shown(raw, seen))
-            if not answer.get("has_more"):
-                return shown
-            following = (answer.get("response_metadata") or {}).get("next_cursor")
-            if not following or following == position:
-                break
-            position = following
-        raise Unreadable("protocol", f"{channel.name}: conversations.history could not be read to its end")
-
-    def _sightings(
-        self, channel: Channel, shown: Mapping[str, _Shown], anchor: _Anchor | None, me: _Identity, how: How
-    ) -> list[Message]:
-        found = []
+    def _messages(self, channel: Channel, shown: Mapping[str, Shown], anchor: str, me: _Identity) -> Sequence[Message]:
+        """What people said on the channel after the anchor. Raises Unreadable where Slack withholds it."""
+        found, how = [], self._how(channel)
         for ts in sorted(shown, key=float):
             raw = shown[ts].raw
-            if (anchor is not None and ts == anchor.ts) or not is_ordinary(raw) or is_control(raw, me.own):
+            broadcast = is_broadcast(raw)
+            if ts == anchor or not (is_ordinary(raw) or broadcast) or is_control(raw, me.own):
                 continue
-            if is_blank(raw):
+            if is_blank(raw) and not broadcast:
                 raise Unreadable("missing_scope", f"{channel.name}: Slack shows a message without its content")
+            if how is How.POLL and self._socket is not None and self._socket.up:
+                self._record.shown((channel.address, ts), shown[ts].seen)
             found.append(self._message(channel, raw, shown[ts].seen, how))
         return found
 
@@ -307,7 +311,8 @@ class SlackObserver:
             recipients=(),
             seen=seen,
             how=how,
-            stamp=_stamp(ts),
+            stamp=stamp_of(ts),
+            broadcast=is_broadcast(raw),
         )
 
     @property
@@ -316,30 +321,8 @@ class SlackObserver:
             raise RuntimeError("a SlackObserver must be entered before it is used")
         return self._web
 
-
-def _page(answer: Mapping[str, Any], channel: Channel) -> Sequence[Mapping[str, Any]]:
-    messages = answer.get("messages")
-    if isinstance(messages, list) and all(isinstance(raw, dict) and _is_ts(raw.get("ts")) for raw in messages):
-        return messages
-    raise Unreadable("protocol", f"{channel.name}: conversations.history answered without messages; check api_url")
-
-
-def _is_ts(value: Any) -> bool:
-    return isinstance(value, str) and _TS.fullmatch(value) is not None
-
-
-def _stamp(ts: str) -> Stamp:
-    return Stamp(float(int(ts.partition(".")[0])), 1.0, "slack")
-
-
-def _anchors(cursor: str | None) -> dict[str, _Anchor]:
-    """A cursor's anchors by channel id; a cursor that cannot be understood is a lost one."""
-    try:
-        read = json.loads(cursor or "{}")
-        return {address: _Anchor(str(entry["team"]), str(entry["anchor"])) for address, entry in read.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return {}
-
-
-def _cursor(anchors: Mapping[str, _Anchor]) -> str:
-    return json.dumps({address: {"team": anchor.team, "anchor": anchor.ts} for address, anchor in anchors.items()})
+    @property
+    def _history(self) -> History:
+        if self._reader is None:
+            raise RuntimeError("a SlackObserver must be entered before it is used")
+        return self._reader

@@ -27,6 +27,11 @@ def is_ordinary(message: Mapping[str, Any]) -> bool:
     return str(message.get("subtype") or "") in _SUBTYPES and not in_thread
 
 
+def is_broadcast(message: Mapping[str, Any]) -> bool:
+    """Whether it shows on the channel what somebody has replied in a thread."""
+    return message.get("subtype") == "thread_broadcast"
+
+
 def is_blank(message: Mapping[str, Any]) -> bool:
     """Whether an ordinary message has come without any content, as if Slack withheld it."""
     return not any(message.get(part) for part in ("text", "blocks", "attachments", "files"))

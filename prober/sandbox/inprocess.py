@@ -180,6 +180,7 @@ class WorldObserver(BoardRemoval):
         self.channels = tuple(channel.name for channel in channels)
         self.poll = poll
         self.reads_per_minute: float | None = None
+        self.push_trouble = ""
         self._sandbox = sandbox
         self._world_id = sandbox.world_id
         self._clock = sandbox.clock

@@ -29,7 +29,7 @@ async def test_the_days_last_identifies_are_not_spent(world: World) -> None:
         cursor = (await observer.read(None)).cursor
         posted = await world.server.post(ALERTS, "by REST")
         assert [message.id for message in (await observer.read(cursor)).messages] == [posted]
-        await world.heard(observer, lambda _: "IDENTIFY" in observer.trouble)
+        await world.heard(observer, lambda _: "IDENTIFY" in observer.push_trouble)
         assert not observer.pushing
     assert world.server.identifies == 0
 
@@ -107,7 +107,7 @@ async def test_a_refused_token_is_told_and_not_shown(world: World) -> None:
     """A bad token is Unreadable ``auth``, and stands in no text of the observer."""
     async with world.observer("stolen-token") as observer:
         assert await reason_of(observer) == "auth"
-        assert "stolen-token" not in repr(observer) + observer.trouble + repr(vars(observer))
+        assert "stolen-token" not in repr(observer) + observer.push_trouble + repr(vars(observer))
 
 
 async def test_a_short_rate_limit_is_waited_for_and_a_long_one_is_told(world: World) -> None:

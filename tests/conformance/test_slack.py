@@ -219,21 +219,21 @@ async def test_a_short_rate_limit_is_waited_for(server: SlackServer) -> None:
 
 
 async def test_what_is_not_a_first_sighting_is_ignored(server: SlackServer) -> None:
-    """Replies, broadcasts, notices and our own control messages are neither pushed nor read as messages."""
+    """Replies, edits, notices and our own control messages are no messages; a broadcast is one, and says so."""
     async with listening(server) as (observer, cursor):
         root = await server.post(PUBLIC, "root")
         await server.post(PUBLIC, "reply", subtype="", thread_ts=root)
-        await server.post(PUBLIC, "broadcast", subtype="thread_broadcast", thread_ts=root)
+        aside = await server.post(PUBLIC, "broadcast", subtype="thread_broadcast", thread_ts=root)
         await server.post(PUBLIC, "joined", subtype="channel_join")
         control = await observer.control("slack")
         last = await server.post(PUBLIC, "last")
-        heard: list[str] = []
-        while last not in heard:
+        heard: list[tuple[str, bool]] = []
+        while (last, False) not in heard:
             wake = await wake_until(observer, lambda wake: bool(wake.pushed))
-            heard += [message.id for message in wake.pushed]
+            heard += [(message.id, message.broadcast) for message in wake.pushed]
         batch = await observer.read(cursor)
-    assert heard == [root, last]
-    assert [message.id for message in batch.messages] == [root, last]
+    assert heard == [(root, False), (aside, True), (last, False)]
+    assert [(message.id, message.broadcast) for message in batch.messages] == heard
     assert control.channel == "slack"
 
 
@@ -259,7 +259,7 @@ async def test_secrets_stay_out_of_every_error(server: SlackServer, weather: Wea
             told = await unreadable(observer, None)
             texts += ["".join(traceback.format_exception(told)), repr(told.__cause__), repr(told.__context__)]
     with pytest.raises(ValidationError) as wrong:
-        SlackSettings.model_validate({"bot_token": BOT, "app_token": None, "mode": "web"})
+        SlackSettings.model_validate({"bot_token": BOT, "app_token": None, "mode": "socket"})
     texts.append(str(wrong.value))
     assert "canary" not in "".join(texts)
 
@@ -280,7 +280,7 @@ async def test_a_token_is_not_told_by_a_server_that_redirects_for_ever(server: S
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"app_token": None}, {"mode": "web"}, {"poll": "5 parsecs"}, {"pol": 1}, {"mode": "rtm"}, {"bot_token": None}],
+    [{"app_token": None}, {"tier": "free"}, {"poll": "5 parsecs"}, {"pol": 1}, {"mode": "rtm"}, {"bot_token": None}],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
     """What could never see, or is not understood, is refused before anything starts."""
