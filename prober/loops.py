@@ -11,8 +11,8 @@ from typing import Any, Self
 
 import structlog
 
-from prober import hearing, stages, sweep
-from prober.clock import Clock, Instant, wait_for_any
+from prober import controlling, hearing, stages, sweep
+from prober.clock import Instant, wait_for_any
 from prober.errors import LedgerError, TargetError, Unreadable
 from prober.ledger import observing, publishing, slots
 from prober.ledger.owner import claim_ledger
@@ -79,7 +79,7 @@ class Loops:
         self._facts = asyncio.Event()
         self._looked = asyncio.Event()
         self._bounds = {name: asyncio.Event() for name in self.sights}
-        self._troubled: dict[str, int] = {}  # looks for which pushes have not flowed
+        self._troubles = controlling.Troubles()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -98,7 +98,12 @@ class Loops:
         for watch in self.flow.watches:
             self._start(f"observe {watch.observer.name}", lambda watch=watch: self._observe(watch))  # type: ignore[misc]
             if isinstance(watch.observer, Controlling):
-                self._start(f"control {watch.observer.name}", lambda watch=watch: self._control(watch))  # type: ignore[misc]
+                self._start(
+                    f"control {watch.observer.name}",
+                    lambda watch=watch: controlling.keep_posting(  # type: ignore[misc]
+                        self.flow, watch, self.sights[watch.observer.name], self._bounds[watch.observer.name].set
+                    ),
+                )
         return self
 
     async def __aexit__(
@@ -371,32 +376,10 @@ class Loops:
         if (wake.pushed or wake.controls_seen) and await stages.observe_pushed(self.flow, watch, wake):
             self._facts.set()
 
-    async def _control(self, watch: Watch) -> None:
-        """Post control messages now and then, and let them be looked for: what a provider itself takes is evidence."""
-        name, clock = watch.observer.name, self.flow.clock
-        while self.sights[name].last_started is None:
-            await clock.sleep(BEAT)
-        while True:
-            done = await stages.control(self.flow, watch)
-            if done.posted:
-                self.sights[name].control_at = clock.now()
-                self._bounds[name].set()
-            for channel, why in done.failed.items():
-                log.warning("A control message could not be posted.", action="control", channel=channel, why=why)
-            await clock.sleep(done.next_in)
-
     async def _tell_trouble(self, watch: Watch) -> None:
         """Say when pushes stop flowing as they should, and when they do again."""
-        name, trouble = watch.observer.name, watch.observer.push_trouble
-        looks = self._troubled.get(name, 0)
-        self._troubled[name] = looks + 1 if trouble else 0
-        if trouble and looks == 1:  # a connection that is lost is often back before the next look
-            log.warning("Pushes do not flow as they should.", action="push_trouble", observer=name, why=trouble)
-        elif not trouble and looks > 1:
-            log.info("Pushes flow again.", action="pushes_flow", observer=name)
-        else:
-            return
-        await self._tell_change()
+        if self._troubles.changed(watch.observer.name, watch.observer.push_trouble):
+            await self._tell_change()
 
     async def _watch_pushes(self, watch: Watch, sight: Sight) -> None:
         """Record what is pushed until a complete read is due."""
@@ -410,24 +393,8 @@ class Loops:
             if now.since(due) >= 0:
                 return
             while not changed.is_set() and clock.now().since(due) < 0:
-                wake = await _wait_or_change(clock, watch, due, changed)
+                wake = await stages.wait_or_change(clock, watch, due, changed)
                 await self._record_pushes(watch, wake)
                 if wake.unread:
                     return
             # What was awaited may have been settled meanwhile: looked up once more before anything is read.
-
-
-async def _wait_or_change(clock: Clock, watch: Watch, until: Instant, changed: asyncio.Event) -> Wake:
-    """Wait on the observer; come back early when what is awaited has changed."""
-    waiting = asyncio.ensure_future(watch.observer.wait(until))
-    change = asyncio.ensure_future(changed.wait())
-    try:
-        await asyncio.wait({waiting, change}, return_when=asyncio.FIRST_COMPLETED)
-        if not waiting.done():
-            waiting.cancel()
-            await asyncio.wait({waiting})
-        return Wake() if waiting.cancelled() else waiting.result()
-    finally:
-        change.cancel()
-        waiting.cancel()
-        await asyncio.gather(change, waiting, return_exceptions=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,20 +15,16 @@ from prober.clean_up import Upkeep
 from prober.clock import Clock, Instant
 from prober.errors import LedgerError, OwnFault, TargetError, Unreadable
 from prober.judge import judge
-from prober.ledger import controls, observing, planning, publishing, settling, slots
+from prober.ledger import observing, planning, publishing, settling, slots
 from prober.ledger.ledger import Ledger
 from prober.marker import Keyring, find
 from prober.model import Batch, Channel, KeyKind, Message, Wake
-from prober.observers import Controlling, Observer, Witness
+from prober.observers import Observer, Witness
 from prober.processes import alive
 from prober.targets import Target
 
 OWN_FAULT = "own_fault"
 """The reason of a blindness that comes from an error of our own."""
-
-CONTROL_EVERY = 720.0
-"""Seconds between two control messages on one channel: often enough for what clocks drift and providers' moods, seldom
-enough for their limits."""
 
 STALLED = 120.0
 """Seconds after which a read that has not ended counts as failed: without an end it would never be blindness."""
@@ -203,6 +198,22 @@ async def _read(flow: Flow, watch: Watch, cursor: str | None) -> Batch:
         await asyncio.gather(reading, ending, return_exceptions=True)
 
 
+async def wait_or_change(clock: Clock, watch: Watch, until: Instant, changed: asyncio.Event) -> Wake:
+    """Wait on the observer; come back early when what is awaited has changed."""
+    waiting = asyncio.ensure_future(watch.observer.wait(until))
+    change = asyncio.ensure_future(changed.wait())
+    try:
+        await asyncio.wait({waiting, change}, return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            waiting.cancel()
+            await asyncio.wait({waiting})
+        return Wake() if waiting.cancelled() else waiting.result()
+    finally:
+        change.cancel()
+        waiting.cancel()
+        await asyncio.gather(change, waiting, return_exceptions=True)
+
+
 async def observe_pushed(flow: Flow, watch: Watch, wake: Wake) -> int:
     """Put what was pushed on record: upper bounds only, they move no cursor and prove no coverage."""
     noticed = await noticed_in(flow, watch, wake.pushed)
@@ -211,40 +222,6 @@ async def observe_pushed(flow: Flow, watch: Watch, wake: Wake) -> int:
     observed = observing.Observed(watch.observer.name, noticed, watch.channels, controls_seen=wake.controls_seen,
                                   retention=flow.upkeep.retention.success)  # fmt: skip
     return await flow.ledger.write(observing.record, flow.location, observed, flow.clock.now())
-
-
-@dataclass(frozen=True, slots=True)
-class Controlled:
-    """How many control messages were posted, why some were not, and in how many seconds the next is due."""
-
-    posted: int
-    failed: Mapping[str, str]
-    next_in: float
-
-
-async def control(flow: Flow, watch: Watch) -> Controlled:
-    """Post a control message to each channel that has had none for CONTROL_EVERY, whoever posted the last one."""
-    observer = watch.observer
-    if not isinstance(observer, Controlling):
-        return Controlled(0, {}, math.inf)
-    identities = frozenset(channel.identity for channel in watch.channels.values())
-    latest = await flow.ledger.read(controls.latest_controls, flow.location, identities)
-    posted, failed, next_in = 0, {}, CONTROL_EVERY
-    for name, channel in watch.channels.items():
-        last = latest.get(channel.identity)
-        age = CONTROL_EVERY if last is None else flow.clock.now().since(last)
-        if age < CONTROL_EVERY:
-            next_in = min(next_in, CONTROL_EVERY - age)
-            continue
-        try:
-            told = await observer.control(name)
-        except Unreadable as error:
-            failed[name] = str(error)
-            continue
-        observed = observing.Observed(observer.name, (), watch.channels, controls=(told,))
-        await flow.ledger.write(observing.record, flow.location, observed, flow.clock.now())
-        posted += 1
-    return Controlled(posted, failed, next_in)
 
 
 async def settle(flow: Flow) -> settling.Settled:
