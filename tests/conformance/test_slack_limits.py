@@ -57,8 +57,13 @@ def distributed(server: SlackServer, channels: tuple[Channel, ...] = CHANNELS[:1
 
 @pytest.mark.parametrize(
     ("tier", "channels", "reads", "poll"),
-    [("internal", 1, 45.0, 5.0), ("internal", 2, 22.5, 5.0), ("distributed", 1, 1.0, 60.0), ("distributed", 2, 1.0, 60.0)],
-)  # fmt: skip
+    [
+        ("internal", 1, 45.0, 5.0),
+        ("internal", 2, 22.5, 5.0),
+        ("distributed", 1, 1.0, 60.0),
+        ("distributed", 2, 1.0, 60.0),
+    ],
+)
 def test_reads_follow_from_the_tier(tier: str, channels: int, reads: float, poll: float) -> None:
     """How often an observer may be read, and its period without pushes, are facts of the app's tier."""
     settings = SlackSettings.model_validate({"bot_token": BOT, "mode": "web", "tier": tier})
