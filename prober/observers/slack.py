@@ -250,7 +250,7 @@ class SlackObserver:
         """Take what a look showed; only one that is complete is a reading. ``begins``: a new ``since``."""
         me = harvest.me
         harvest.messages += self._messages(channel, look.shown, anchor.ts, me)
-        own = [ts for ts, shown in look.shown.items() if ts != anchor.ts and is_control(shown.raw, me.own)]
+        own = [ts for ts in sorted(look.shown, key=float) if is_control(look.shown[ts].raw, me.own) and ts != anchor.ts]
         how = self._how(channel)
         harvest.seen += [ControlSeen(channel.name, ts, look.shown[ts].seen, how) for ts in own]
         if look.pending is None:
