@@ -11,9 +11,9 @@ from typing import Any, Self
 
 import structlog
 
-from prober import controlling, hearing, stages, sweep
+from prober import asking, controlling, hearing, stages, sweep
 from prober.clock import Instant, wait_for_any
-from prober.errors import LedgerError, TargetError, Unreadable
+from prober.errors import LedgerError, Unreadable
 from prober.ledger import observing, publishing, slots
 from prober.ledger.owner import claim_ledger
 from prober.ledger.planning import PlannedProbe
@@ -51,7 +51,7 @@ class Loops:
 
     ``lag`` is by how many seconds this process woke up late at its last beat, ``worst_lag`` ever.
     ``timetable`` says what recurs (None: nothing); it may be replaced while the loops run. ``sweeping`` also removes
-    what has served from the channels and, in its time, from the ledger.
+    what has served from the channels and, in its time, from the ledger; ``asking_health`` see :mod:`asking`.
     ``on_settled`` is told the (delivery, probe) pairs that have a new verdict; ``on_change`` that something else is
     worth showing (an answer, a sight lost or regained).
     """
@@ -64,8 +64,10 @@ class Loops:
         on_change: Callable[[], Awaitable[None]],
         timetable: slots.Timetable | None = None,
         sweeping: bool = False,
+        asking_health: bool = False,
     ) -> None:
         self.flow = flow
+        self._asking_health = asking_health
         self._sweeping = sweeping
         self.sights = {watch.observer.name: Sight(watch.observer.reads_per_minute) for watch in flow.watches}
         self.internal_errors: Counter[tuple[str, str]] = Counter()
@@ -93,6 +95,8 @@ class Loops:
         if self._sweeping:
             self._start("sweep", self._sweep)
             self._start("retain", self._retain)
+        if self._asking_health:
+            self._start("health", partial(asking.watch_health, self.flow))
         for witness in self.flow.witnesses:
             self._start(f"hear {witness.name}", partial(hearing.listen, self.flow, witness, self._tell_change))
         for watch in self.flow.watches:
@@ -297,11 +301,8 @@ class Loops:
             await self.flow.clock.sleep(RETAIN_ON if removed.more else RETAIN)
 
     async def _ask_claims(self, probe: str) -> None:
-        """What the target itself says is a waypoint; that it says nothing is no event."""
         try:
-            await stages.ask_claims(self.flow, probe)
-        except TargetError as error:
-            log.info("The target says nothing about a publication.", action="no_claims", probe=probe, why=error.title)
+            await asking.ask_claims(self.flow, probe)
         except Exception as error:
             self.internal_errors["claims", type(error).__name__] += 1
             log.exception("What the target claims could not be put on record.", action="own_fault", probe=probe)

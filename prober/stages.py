@@ -109,16 +109,6 @@ async def take(flow: Flow, claimed: publishing.ClaimedStep) -> None:
     await _until_on_record(flow, publishing.record_answer, claimed.step, answer)
 
 
-async def ask_claims(flow: Flow, probe: str) -> None:
-    """Ask the target what it says about a publication, once it was seen and at the horizon: never proof.
-
-    Raises TargetError when it says nothing.
-    """
-    publication = await flow.ledger.read(publishing.publication_id_of, probe)
-    if publication and (claimed := await flow.target.claims(publication)):
-        await flow.ledger.write(publishing.record_claims, probe, claimed)
-
-
 async def _until_on_record(flow: Flow, act: object, *args: object) -> None:
     """Write, again and again while the ledger refuses it: an answer comes only once, even when we are to stop."""
     retrying = tenacity.AsyncRetrying(

@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from prober.clock import Instant
 
-HEAD = "0005"
+HEAD = "0006"
 """The migration that this version writes; migrations/versions/ ends with it."""
 
 metadata = MetaData()

@@ -21,7 +21,7 @@ ROOMS: list[list[str]] = [
     ["resources", "yaml_source", "references", "validation", "objective_form", "scenario_files", "processes"],
     ["targets", "observers"],
     ["ledger"],
-    ["draft", "stages", "sweep", "hearing", "sight", "controlling", "loops", "ad_hoc"],
+    ["draft", "stages", "sweep", "hearing", "asking", "sight", "controlling", "loops", "ad_hoc"],
     ["report"],
     ["config"],
     ["assembly"],

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, inspect, select, text
 
-import prober.ledger.clean_up_table  # noqa: F401 - joins the tables' metadata
+import prober.ledger.clean_up_table
+import prober.ledger.dependencies  # noqa: F401 - the same
 from prober.errors import LedgerBusy, LedgerError, LedgerFull, LedgerOnNetwork, LedgerReadOnly, LedgerTooNew
 from prober.ledger import opening
 from prober.ledger.ledger import Ledger
