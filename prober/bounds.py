@@ -19,6 +19,9 @@ START_DELAY_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 1
 CONTROL_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
 """Of a control message of ours, from its posting to its being seen: the provider's own share."""
 
+WAYPOINT_BOUNDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+"""Of how long after its request a probe's waypoints lie."""
+
 
 def bound_text(bound: float) -> str:
     """A bucket's upper bound as its label ``le`` says it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Float, Index, Integer, Table, UniqueConstraint, text
 
-from prober.ledger.tables import String, metadata
+from prober.ledger.columns import String, metadata
 
 clean_ups = Table(
     "clean_ups",

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, Float, Integer, Row, Table, delete, or_, select, update
 
+from prober.ledger.columns import String, metadata
 from prober.ledger.dialect import insert
-from prober.ledger.tables import String, metadata
 
 ASK_EVERY = 60.0
 """Seconds between two questions after health: it is expensive for the target."""

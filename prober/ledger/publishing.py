@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, case, delete, func, or_, select, text, update
 
-from prober.bounds import PUBLISH_BOUNDS, START_DELAY_BOUNDS
+from prober.bounds import PUBLISH_BOUNDS, START_DELAY_BOUNDS, WAYPOINT_BOUNDS
 from prober.clock import Instant
 from prober.errors import TargetError
 from prober.ledger.attaching import attach_learned
@@ -73,6 +73,14 @@ _TAKE = (
         taken_boottime=bindparam("boottime"),
         taken_boot_id=bindparam("boot"),
     )
+)
+_REQUESTED = select(steps.c.location, steps.c.requested_wall).where(
+    steps.c.probe_id == bindparam("probe"), steps.c.number == 0
+)
+_MESSAGES = (
+    select(deliveries.c.channel_kind, func.count())
+    .where(deliveries.c.probe_id == bindparam("probe"), deliveries.c.step_number == bindparam("step"))
+    .group_by(deliveries.c.channel_kind)
 )
 _HANGS_ON = deliveries.c.step_number.in_(
     select(steps.c.number).where(
@@ -167,6 +175,7 @@ def record_answer(conn: Connection, step: Step, answer: Answer) -> None:
     add_waypoints(conn, step.probe, None, answer.waypoints)
     if counts:
         _finish(conn, row, PublishResult.ACCEPTED, answer.requested_at, answer.answered_at)
+        _count_messages(conn, row)
 
 
 def record_failure(conn: Connection, step: Step, error: TargetError, now: Instant) -> None:
@@ -210,12 +219,25 @@ def add_waypoints(conn: Connection, probe: str, delivery: int | None, points: tu
     ]  # fmt: skip
     if rows:
         conn.execute(waypoints.insert(), rows)
+        _count_waypoints(conn, probe, points)
 
 
 def unpublished(conn: Connection, location: str) -> tuple[str, ...]:
     """The probes whose first step is planned and was taken by nobody."""
     rows = conn.execute(_UNFINISHED.where(steps.c.state == _PLANNED, steps.c.after_step.is_(None)), {"here": location})
     return tuple(row.probe_id for row in rows)
+
+
+def _count_waypoints(conn: Connection, probe: str, points: tuple[Waypoint, ...]) -> None:
+    """How long after the request each lies, by its own clock; of a request that is not on record nothing is known."""
+    first = conn.execute(_REQUESTED, {"probe": probe}).first()
+    if first is None or first.requested_wall is None:
+        return
+    rise = Rise()
+    for point in points:
+        after = max(0.0, point.at - first.requested_wall)
+        rise.observe("waypoint_seconds", {"waypoint": point.name}, after, WAYPOINT_BOUNDS)
+    raise_totals(conn, first.location, first.requested_wall, rise)
 
 
 def publication_id_of(conn: Connection, probe: str) -> str:
@@ -305,6 +327,17 @@ def _finish(
     raise_totals(conn, row.location, wall, rise)
     note_answer(conn, row.location, result)
     _wake_deliveries(conn, row, requested_at or _instant(row, "taken"))
+
+
+def _count_messages(conn: Connection, row: Row[Any]) -> None:
+    """One message for each delivery that hangs on an accepted step, by the kind of its channel."""
+    if row.action == StepAction.CANCEL.value:
+        return
+    sent = conn.execute(_MESSAGES, {"probe": row.probe_id, "step": row.number}).all()
+    rise = Rise()
+    for kind, count in sent:
+        rise.count("messages_sent_total", {"provider": kind}, count)
+    raise_totals(conn, row.location, _instant(row, "taken").wall, rise)
 
 
 def _wake_deliveries(conn: Connection, row: Row[Any], origin: Instant) -> None:

@@ -18,8 +18,8 @@ from prober.ledger.awaiting import GRACE_IS_OVER
 from prober.ledger.clocks import offsets_of
 from prober.ledger.journeys import count_journeys
 from prober.ledger.step_facts import step_facts
-from prober.ledger.tables import coverage, deliveries, instant_of, instant_values, observers, sightings
-from prober.ledger.totals import Rise, raise_totals
+from prober.ledger.tables import coverage, deliveries, instant_of, instant_values, observers, probes, sightings
+from prober.ledger.totals import Exemplar, Rise, raise_totals
 from prober.model import Arrive, How, Outcome, Stamp
 
 MAX_PASS = 1000
@@ -60,6 +60,8 @@ def settle_due(conn: Connection, location: str, now: Instant, served: Set[str], 
     rows = _due(conn, location, now, served)
     facts = _facts(conn, location, rows, served)
     rise = Rise()
+    traced = conn.execute(_TRACES, {"probes": sorted({row.probe_id for row in rows})}).all()
+    traces = {row.id: row.trace_id for row in traced}
     settled = []
     concluded = set()
     closed = set()
@@ -71,7 +73,7 @@ def settle_due(conn: Connection, location: str, now: Instant, served: Set[str], 
             waits = due is not None and now.since(due) >= 0
             conn.execute(_SET_DIRTY, {"delivery": row.id, "state": 2 if waits else 0})
             continue
-        written.append(_verdicts(row, decision, now, rise))
+        written.append(_verdicts(row, decision, now, rise, Exemplar(row.probe_id, traces[row.probe_id])))
         if row.open and not written[-1]["new_open"]:
             closed.add(row.probe_id)
         if (decision.timeliness and row.timeliness is None) or (decision.outcome and row.outcome is None):
@@ -86,6 +88,8 @@ def settle_due(conn: Connection, location: str, now: Instant, served: Set[str], 
     next_due = _next_due(conn, location, now)
     return Settled(tuple(settled), frozenset(concluded), waits, next_due, len(rows) == MAX_PASS)
 
+
+_TRACES = select(probes.c.id, probes.c.trace_id).where(probes.c.id.in_(bindparam("probes", expanding=True)))
 
 # Partial indexes serve only queries that spell their condition out: a bound parameter would not do.
 _HERE = deliveries.c.location == bindparam("location")
@@ -235,7 +239,7 @@ def _coverage(row: Row[Any] | None) -> CoverageFact | None:
     return None if since is None or watermark is None else CoverageFact(since, watermark)
 
 
-def _verdicts(row: Row[Any], decision: Decision, now: Instant, rise: Rise) -> dict[str, object]:
+def _verdicts(row: Row[Any], decision: Decision, now: Instant, rise: Rise, exemplar: Exemplar) -> dict[str, object]:
     """The row with what is newly certain, and when time alone may say more; the totals are raised for it."""
     values: dict[str, object] = {name: getattr(row, name) for name in _JUDGED} | {"dirty": 0}
     labels = {"scenario": row.scenario, "kind": row.kind, "channel": row.channel}
@@ -248,7 +252,8 @@ def _verdicts(row: Row[Any], decision: Decision, now: Instant, rise: Rise) -> di
     if outcome is not None:
         values |= {"outcome": outcome.verdict.value, "outcome_reason": outcome.reason, "outcome_at": now.wall}
         rise.count("deliveries_total", {**labels, "outcome": outcome.verdict.value})
-        _count_latency(row, decision, outcome, labels, rise)
+        _count_latency(row, decision, outcome, labels, rise, exemplar=exemplar)
+        rise.happened("last_settled", {"scenario": row.scenario})
     if (timeliness or outcome) and decision.latency is not None and row.latency_upper is None:
         values |= {"latency_lower": decision.latency.lower, "latency_upper": decision.latency.upper,
                    "latency_basis": decision.latency.basis}  # fmt: skip
@@ -265,11 +270,17 @@ def _verdicts(row: Row[Any], decision: Decision, now: Instant, rise: Rise) -> di
 
 
 def _count_latency(
-    row: Row[Any], decision: Decision, outcome: OutcomeFinding, labels: Mapping[str, str], rise: Rise
+    row: Row[Any],
+    decision: Decision,
+    outcome: OutcomeFinding,
+    labels: Mapping[str, str],
+    rise: Rise,
+    *,
+    exemplar: Exemplar,
 ) -> None:
     bounds = sorted({*LATENCY_BOUNDS, row.within})
     if outcome.verdict is Outcome.LOST:
-        rise.observe_in("delivery_latency_seconds", labels, row.give_up, float("inf"))
+        rise.observe_in("delivery_latency_seconds", labels, row.give_up, float("inf"), exemplar)
     elif decision.latency is not None and outcome.verdict in {Outcome.DELIVERED, Outcome.DAMAGED, Outcome.MISPLACED}:
-        rise.observe("delivery_latency_seconds", labels, max(0.0, decision.latency.upper), bounds)
+        rise.observe("delivery_latency_seconds", labels, max(0.0, decision.latency.upper), bounds, exemplar)
         rise.observe("delivery_uncertainty_seconds", labels, decision.latency.width, UNCERTAINTY_BOUNDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 
 from sqlalchemy import Connection, Table
@@ -12,9 +13,17 @@ from sqlalchemy.dialects.sqlite import Insert
 
 from prober.bounds import bound_text
 from prober.ledger.dialect import insert
-from prober.ledger.tables import totals, totals_hourly
+from prober.ledger.tables import exemplars, moments, totals, totals_hourly
 
 Labels = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplar:
+    """The probe that an observation comes from."""
+
+    probe: str
+    trace_id: str
 
 
 class Rise:
@@ -22,21 +31,39 @@ class Rise:
 
     def __init__(self) -> None:
         self.amounts: Counter[tuple[str, Labels]] = Counter()
+        self.exemplars: dict[tuple[str, Labels], tuple[Exemplar, float]] = {}
+        self.moments: set[tuple[str, Labels]] = set()
 
     def count(self, name: str, labels: Mapping[str, str], amount: float = 1) -> None:
         """Raise a counter."""
         self.amounts[name, tuple(sorted(labels.items()))] += amount  # type: ignore[assignment]
 
-    def observe(self, name: str, labels: Mapping[str, str], value: float, bounds: Iterable[float]) -> None:
+    def observe(
+        self,
+        name: str,
+        labels: Mapping[str, str],
+        value: float,
+        bounds: Iterable[float],
+        exemplar: Exemplar | None = None,
+    ) -> None:
         """Raise the one bucket into which ``value`` falls, and the sum and count. Buckets are not cumulative here."""
         bucket = min((bound for bound in bounds if value <= bound), default=float("inf"))
-        self.observe_in(name, labels, value, bucket)
+        self.observe_in(name, labels, value, bucket, exemplar)
 
-    def observe_in(self, name: str, labels: Mapping[str, str], value: float, bucket: float) -> None:
+    def observe_in(
+        self, name: str, labels: Mapping[str, str], value: float, bucket: float, exemplar: Exemplar | None = None
+    ) -> None:
         """The same with the bucket given: a lost delivery adds its give-up to the sum but lies in +Inf."""
-        self.count(f"{name}_bucket", {**labels, "le": bound_text(bucket)})
+        within = {**labels, "le": bound_text(bucket)}
+        self.count(f"{name}_bucket", within)
         self.count(f"{name}_sum", labels, value)
         self.count(f"{name}_count", labels)
+        if exemplar is not None:
+            self.exemplars[f"{name}_bucket", tuple(sorted(within.items()))] = (exemplar, value)
+
+    def happened(self, name: str, labels: Mapping[str, str]) -> None:
+        """Note that something of this kind happened now."""
+        self.moments.add((name, tuple(sorted(labels.items()))))
 
 
 def labels_text(labels: str, name: str) -> str:
@@ -49,11 +76,29 @@ def raise_totals(conn: Connection, location: str, wall: float, rise: Rise) -> No
     if not rise.amounts:
         return
     rows = [
-        {"location": location, "name": name, "labels": json.dumps(dict(labels), separators=(",", ":")), "value": amount}
+        {"location": location, "name": name, "labels": canonical(labels), "value": amount}
         for (name, labels), amount in sorted(rise.amounts.items())
     ]
     _add(conn, totals, rows)
     _add(conn, totals_hourly, [{**row, "hour": int(wall // 3600)} for row in rows])
+    if rise.exemplars:
+        shown = [
+            {"location": location, "name": name, "labels": canonical(labels), "probe_id": exemplar.probe,
+             "trace_id": exemplar.trace_id, "value": value, "at": wall}
+            for (name, labels), (exemplar, value) in sorted(rise.exemplars.items())
+        ]  # fmt: skip
+        conn.execute(_replace(conn.dialect.name, exemplars, ("probe_id", "trace_id", "value", "at")), shown)
+    if rise.moments:
+        latest = [
+            {"location": location, "name": name, "labels": canonical(labels), "at": wall}
+            for name, labels in sorted(rise.moments)
+        ]
+        conn.execute(_replace(conn.dialect.name, moments, ("at",)), latest)
+
+
+def canonical(labels: Labels) -> str:
+    """Labels, sorted by name, as the text that names their row."""
+    return json.dumps(dict(labels), separators=(",", ":"))
 
 
 def _add(conn: Connection, table: Table, rows: list[dict[str, object]]) -> None:
@@ -66,4 +111,13 @@ def _upsert(dialect: str, table: Table) -> Insert:
     return statement.on_conflict_do_update(
         index_elements=list(table.primary_key.columns),
         set_={"value": table.c.value + statement.excluded.value},
+    )
+
+
+@cache
+def _replace(dialect: str, table: Table, columns: tuple[str, ...]) -> Insert:
+    statement = insert(dialect, table)
+    return statement.on_conflict_do_update(
+        index_elements=list(table.primary_key.columns),
+        set_={name: statement.excluded[name] for name in columns},
     )
