@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -85,7 +85,8 @@ class Session:
             self.open()
         else:
             with translated(self._settings, "ask"):
-                self._client.noop()
+                _, said = self._client.noop()
+                _ensure_sound(line[0] for line in said)
         self._client._imap.untagged_responses.clear()
 
     def last_uid(self) -> int:
@@ -155,7 +156,9 @@ class Session:
 
     def _search(self, *criteria: str) -> list[int]:
         with translated(self._settings, "search"):
-            return sorted(map(int, self._client.search([*criteria])))
+            found = sorted(map(int, self._client.search([*criteria])))
+            _ensure_sound(self._client._imap.untagged_responses)
+            return found
 
 
 def _provider(client: Client, host: str) -> Provider:
@@ -169,6 +172,12 @@ def _provider(client: Client, host: str) -> Provider:
         raise
     except IMAPClientError:
         return known  # offered, and refused all the same
+
+
+def _ensure_sound(responses: Iterable[object]) -> None:
+    """A server that says NO beside its OK answers from what it once knew: Dovecot of a folder that was made anew."""
+    if any(response in ("NO", b"NO", "BAD", b"BAD") for response in responses):
+        raise IMAPClientError("the server has trouble with the folder, and says so beside its answer")
 
 
 def _fetched(uid: int, answer: dict[bytes, Any]) -> Fetched:

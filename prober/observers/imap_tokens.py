@@ -128,9 +128,8 @@ class _Connection(http.client.HTTPConnection):
         sock = connected(self.host, self.port, self._settings.connect_timeout, self._lifeline)
         try:
             sock.settimeout(self._settings.read_timeout)
-            self.sock = (
-                tls_context(self._ca_file).wrap_socket(sock, server_hostname=self.host) if self._secure else sock
-            )
+            if self._secure:
+                sock = tls_context(self._ca_file).wrap_socket(sock, server_hostname=self.host)
         except BaseException:
             sock.close()
             raise

@@ -91,6 +91,29 @@ async def test_a_failure_of_junk_is_one_of_the_mailbox(post: Post) -> None:
         assert (await observer.read(batch.cursor)).readings["email"].continues
 
 
+async def test_no_password_leaves_where_login_is_disabled() -> None:
+    """A server that takes passwords under TLS only gets none without, and the mend says so."""
+    heard: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"* OK [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED] ready\r\n")
+        while line := await reader.readline():
+            heard.append(line)
+            if b"CAPABILITY" in line:
+                writer.write(b"* CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED\r\n")
+            writer.write(line.split()[0] + b" OK done\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    async with server:
+        settings = {"host": "127.0.0.1", "port": server.sockets[0].getsockname()[1], "username": "u"}
+        settings |= {"password": PASSWORD, "tls": "none", "read_timeout": 3}
+        blind = await unreadable_of(ImapObserver("m", ImapSettings.model_validate(settings), (EMAIL,), CLOCK))
+    assert blind.reason == "login_refused"
+    assert "under TLS only" in blind.detail
+    assert PASSWORD.encode() not in b"".join(heard)
+
+
 FOREIGN = [
     imaplib.IMAP4.error("x"),
     imaplib.IMAP4.abort("command: NOOP => socket error: EOF"),

@@ -13,6 +13,7 @@ _LITERAL = re.compile(rb"\{(\d+)\+?\}\r\n$")
 _NEWS = re.compile(rb"^\* \d+ (EXISTS|RECENT)\r\n$", re.I)
 _SEARCH = re.compile(rb"^\* SEARCH((?: \d+)*)\s*\r\n$", re.I)
 _RENEWS = re.compile(rb"^\S+ (NOOP|SELECT|EXAMINE)\b", re.I)
+_OPENS = re.compile(rb"^\S+ (SELECT|EXAMINE)\b", re.I)
 _IDLE = re.compile(rb"^\S+ IDLE\b", re.I)
 
 
@@ -20,11 +21,13 @@ class Manner(StrEnum):
     """How the server behaves.
 
     ``deaf`` takes IDLE and never pushes. ``stale`` also searches in what it last showed, until NOOP or a folder is
-    opened anew. ``silent`` loses a connection without a word as soon as it idles: nothing passes, nothing is closed.
+    opened anew; ``frozen`` until a folder is opened anew, whatever else is asked. ``silent`` loses a connection
+    without a word as soon as it idles: nothing passes, nothing is closed.
     """
 
     DEAF = "deaf"
     STALE = "stale"
+    FROZEN = "frozen"
     SILENT = "silent"
 
 
@@ -39,7 +42,8 @@ class _Connection:
         """Note what the client asks; False when it shall not pass."""
         if self.manner is Manner.SILENT and self.idling:
             return False
-        self.fresh = self.fresh or _RENEWS.match(line) is not None
+        renews = _OPENS if self.manner is Manner.FROZEN else _RENEWS
+        self.fresh = self.fresh or renews.match(line) is not None
         self.idling = _IDLE.match(line) is not None
         return True
 
@@ -50,7 +54,7 @@ class _Connection:
         if _NEWS.match(line) and (self.idling or not self.fresh):
             return b""
         found = _SEARCH.match(line)
-        if found is None or self.manner is not Manner.STALE:
+        if found is None or self.manner not in (Manner.STALE, Manner.FROZEN):
             return line
         uids = found[1].split()
         if self.fresh:
@@ -61,10 +65,11 @@ class _Connection:
 
 @dataclass
 class ImapProxy:
-    """Where it listens, and how many connections it has had."""
+    """Where it listens, how many connections it has had, and how often IDLE was entered."""
 
     port: int = 0
     connections: int = 0
+    idles: int = 0
 
 
 @asynccontextmanager
@@ -79,7 +84,7 @@ async def imap_proxy(server_port: int, manner: Manner) -> AsyncIterator[ImapProx
         assert task is not None
         conversations.add(task)
         try:
-            await _converse(reader, writer, server_port, _Connection(manner))
+            await _converse(reader, writer, server_port, _Connection(manner), proxy)
         finally:
             conversations.discard(task)
 
@@ -96,13 +101,14 @@ async def imap_proxy(server_port: int, manner: Manner) -> AsyncIterator[ImapProx
 
 
 async def _converse(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int, connection: _Connection
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int, connection: _Connection, proxy: ImapProxy
 ) -> None:
     upstream, to_server = await asyncio.open_connection("127.0.0.1", port)
 
     async def up() -> None:
         while line := await reader.readline():
             if connection.asks(line):
+                proxy.idles += connection.idling
                 to_server.write(line)
 
     async def down() -> None:
@@ -115,8 +121,8 @@ async def _converse(
     try:
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        for stream in (writer, to_server):
+            stream.transport.abort()
         for way in ways:
             way.cancel()
         await asyncio.gather(*ways, return_exceptions=True)
-        for stream in (writer, to_server):
-            stream.transport.abort()

@@ -250,7 +250,7 @@ async def test_defect_11_a_timeout_is_neither_a_latency_nor_forgotten(tmp_path: 
 
 @pytest.mark.parametrize("manner", Manner)
 async def test_defect_13_imap_server_that_does_not_push(tmp_path: Path, manner: Manner) -> None:
-    """Mail that shows only after NOOP, and a connection that dies in IDLE without a word, cost time and no verdict."""
+    """Mail that shows after NOOP or a new opening, and a connection that dies in IDLE, cost time and no verdict."""
     async with place(tmp_path) as world, imap_proxy(world.mail.imap_port, manner) as proxy:
         world.configuration["observers"]["mailbox-1"] |= {"port": proxy.port, "read_timeout": "500ms"}
         async with world.life() as life:

@@ -11,9 +11,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +89,7 @@ class Mailbox:
     def client(self) -> Iterator[IMAPClient]:
         """The owner, logged in beside the prober."""
         with IMAPClient(HOST, self.server.port, ssl=False, timeout=10) as client:
-            client.login(self.user, self.server.passwords[self.user])
+            client.plain_login(self.user, self.server.passwords[self.user])
             yield client
 
 
@@ -140,9 +139,15 @@ class Dovecot:
 
 @contextlib.contextmanager
 def dovecot(
-    *, certificate_hosts: tuple[str, ...] = ("localhost", HOST), introspection_url: str = "", settings: str = ""
+    *,
+    certificate_hosts: tuple[str, ...] = ("localhost", HOST),
+    certificate: Callable[..., Issued] | None = None,
+    introspection_url: str = "",
+    settings: str = "",
 ) -> Iterator[Dovecot]:
     """A server of one's own, from when it listens. ``settings`` are more lines of its configuration.
+
+    Its certificate is the authority's for these hosts, or what ``certificate(folder, *hosts)`` makes.
 
     With ``introspection_url`` XOAUTH2 is offered, and each token verified there (RFC 7662).
     """
@@ -151,8 +156,9 @@ def dovecot(
     with short_folder("dovecot") as folder:
         authority = Authority(folder)
         port, tls_port = free_port(), free_port()
+        issued = certificate(folder, *certificate_hosts) if certificate else authority.issue(*certificate_hosts)
         # A user id of its own: the system's limit of inotify instances counts per user.
-        server = Dovecot(folder, port, tls_port, port, authority, authority.issue(*certificate_hosts),
+        server = Dovecot(folder, port, tls_port, port, authority, issued,
                          dict.fromkeys(USERS, PASSWORD))  # fmt: skip
         server.mail.mkdir()
         server.own(server.mail)
@@ -166,14 +172,7 @@ def dovecot(
 
 
 def recreate(box: Mailbox, folder: str) -> None:
-    """Delete a folder through IMAP and make it anew, which gives it another UIDVALIDITY (INBOX: on disk)."""
-    if folder == "INBOX":
-        for part in ("cur", "new", "tmp"):
-            shutil.rmtree(box.folder / part)
-        for index in box.folder.glob("dovecot*"):
-            index.unlink()
-        box.maildir()
-        return
+    """Delete a folder through IMAP and make it anew, which gives it another UIDVALIDITY."""
     with box.client() as client:
         client.delete_folder(folder)
         client.create_folder(folder)
