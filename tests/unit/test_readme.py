@@ -33,6 +33,7 @@ README = PAGES[0].read_text(encoding="utf-8")
 BLOCKS = {
     "configuration": r"environment:",
     "observer": r"# another observer:",
+    "mailbox": r"# another mailbox:",
     "objectives": r"# objectives:",
     "weather": r"# weather:",
     "scenario": r"# scenario:",
@@ -42,6 +43,7 @@ ENVIRON = {
     for name in (
         "PROBER_KEY",
         "PROBER_MAILBOX_PASSWORD",
+        "PROBER_MAILBOX_CLIENT_SECRET",
         "PROBER_SLACK_BOT_TOKEN",
         "PROBER_SLACK_APP_TOKEN",
         "PROBER_DISCORD_TOKEN",
@@ -84,7 +86,7 @@ def test_the_configuration_is_a_configuration(tmp_path: Path, monkeypatch: pytes
     settings = load_settings(tmp_path / "prober.yaml")
     other = yaml.safe_load(block("observer"))
     assert {raw["adapter"] for raw in settings.observers.values()} | {other["adapter"]} == set(OBSERVERS)
-    for raw in (*settings.observers.values(), other):
+    for raw in (*settings.observers.values(), other, yaml.safe_load(block("mailbox"))):
         validate_adapter(SETTINGS[raw["adapter"]], raw)
     scenarios = load_scenarios(scenarios_directory(), contents_directory())
     assert drafting(settings).templates.keys() <= {scenario.content.template for scenario in scenarios.values()}
@@ -101,10 +103,10 @@ def test_the_objectives_are_those_that_hold_without_any() -> None:
 
 def test_the_configuration_shows_no_secret() -> None:
     """Every secret of the example is a reference."""
-    text = block("configuration")
+    text = block("configuration") + block("mailbox")
     assert set(re.findall(r"\$\{env:(\w+)\}", text)) == set(ENVIRON)
     for line in text.splitlines():
-        if re.search(r"\b(secret|token|password|bot_token|app_token): ", line):
+        if re.search(r"\b(secret|token|password|bot_token|app_token|client_secret): ", line):
             assert "${" in line
 
 
