@@ -22,7 +22,7 @@ ROOMS: list[list[str]] = [
     ["targets", "observers"],
     ["ledger"],
     ["draft", "stages", "sweep", "hearing", "asking", "sight", "controlling", "loops", "ad_hoc"],
-    ["report"],
+    ["report", "metrics"],
     ["config"],
     ["assembly"],
     ["sandbox"],
