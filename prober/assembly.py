@@ -134,10 +134,24 @@ def drafting(settings: Settings) -> Drafting:
     )
 
 
-async def open_flow(stack: AsyncExitStack, settings: Settings, ledger: Ledger, clock: Clock) -> Flow:
-    """Enter the target and every observer that some channel needs. Raises ConfigurationError."""
+SHORT_LIVED: Mapping[str, Mapping[str, Any]] = {
+    "imap": {"idle": False},
+    "slack": {"mode": "web"},
+    "discord": {"mode": "rest"},
+}
+"""What a process that ends soon sets, by adapter: it reads, and keeps no connection open for pushes. Discord counts
+1,000 IDENTIFYs a day, and Slack's second connection would take the events of the process that lives on."""
+
+
+async def open_flow(
+    stack: AsyncExitStack, settings: Settings, ledger: Ledger, clock: Clock, *, short_lived: bool = False
+) -> Flow:
+    """Enter the target and every observer that some channel needs. Raises ConfigurationError.
+
+    ``short_lived`` overrules the configuration by SHORT_LIVED.
+    """
     target = await stack.enter_async_context(_target_plan(settings).make(clock))
-    made = [_watch(settings, name, clock) for name in settings.observers]
+    made = [_watch(settings, name, clock, short_lived=short_lived) for name in settings.observers]
     watches = tuple(watch for watch in made if watch is not None)
     for watch in watches:
         await stack.enter_async_context(watch.observer)
@@ -158,8 +172,10 @@ async def open_flow(stack: AsyncExitStack, settings: Settings, ledger: Ledger, c
     )
 
 
-def _watch(settings: Settings, name: str, clock: Clock) -> Watch | None:
+def _watch(settings: Settings, name: str, clock: Clock, *, short_lived: bool) -> Watch | None:
     raw = settings.observers[name]
+    if short_lived:
+        raw = {**raw, **SHORT_LIVED.get(raw["adapter"], {})}
     channels = {channel.name: channel for channel in settings.channels.values() if channel.observer == name}
     maker = OBSERVERS.get(raw["adapter"])
     if maker is None:

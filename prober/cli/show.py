@@ -14,6 +14,7 @@ from prober.ledger import reading
 from prober.ledger.opening import open_for_reading
 from prober.report.evidence import timeline
 from prober.report.lines import write
+from prober.report.provider_share import provider_facts
 from prober.report.timeline import render_timeline, timeline_to_json
 from prober.report.values import TargetName, json_text
 
@@ -34,6 +35,7 @@ def show_command(probe: str, output: str, ledger: str | None, config: str | None
                 record,
                 reading.coverage_rows(conn, record.probe.location),
                 reading.observer_rows(conn, record.probe.location),
+                provider_facts(conn, record),
             )
     finally:
         engine.dispose()

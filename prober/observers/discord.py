@@ -172,6 +172,8 @@ class DiscordObserver:
     async def read(self, cursor: str | None) -> Batch:
         """Read the history of every channel from the cursor's anchors on; one that cannot be read keeps its place."""
         if self._inbox.refusal is not None:
+            if self._gateway is not None:
+                await self._gateway.look_for_the_intent()
             raise Unreadable(self._inbox.refusal.reason, self._inbox.refusal.detail)
         how = How.HISTORY if self._inbox.doubtful else How.POLL
         self._inbox.doubtful = False

@@ -20,7 +20,7 @@ from typing import Any
 import aiohttp
 import yarl
 
-from prober.clock import Clock, Instant
+from prober.clock import Clock, Instant, wait_for_any
 from prober.errors import Unreadable
 from prober.model import How
 from prober.observers.discord_rest import DiscordRest
@@ -145,6 +145,8 @@ class DiscordGateway:
         self._opened: Instant | None = None
         self._replaying = False
         self._attempts = 0
+        self._mended = asyncio.Event()
+        self._was_disallowed = False
 
     async def run(self) -> None:
         """Connect and stay connected until cancelled; whatever goes wrong is on record in ``trouble``."""
@@ -156,6 +158,17 @@ class DiscordGateway:
                         await self._pause()
             except Exception as error:  # noqa: BLE001 - this task is the only sight between two reads: it must not end
                 await self._set_back(error)
+
+    async def look_for_the_intent(self) -> None:
+        """Try again at once where the intent was disallowed and is granted now; raises Unreadable.
+
+        Only its being granted *since* is a reason: an IDENTIFY that is refused for another one must not be repeated.
+        """
+        if await self._rest.may_read_content():
+            if self._was_disallowed:
+                self._mended.set()
+        else:
+            self._was_disallowed = True
 
     def opened(self, socket: DiscordWebSocket) -> None:
         """A connection exists from here on, and must be closed whatever becomes of its handshake."""
@@ -265,7 +278,9 @@ class DiscordGateway:
             if refusal.reason == "intents":  # a refused token is told by each read itself
                 self.inbox.refusal = refusal
             self.inbox.doubt()
-            await self._clock.sleep(_RETRY_AFTER[refusal.reason])
+            self._mended.clear()
+            self._was_disallowed = False
+            await wait_for_any(self._clock, self._mended, _RETRY_AFTER[refusal.reason])
         await self._pause()
 
     async def _pause(self) -> None:

@@ -7,6 +7,7 @@ something.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -30,6 +31,13 @@ _PATIENCE = 5.0
 _MOST_BYTES = 32 * 1024 * 1024
 _TRIES = 3
 
+INVALID_KEPT, INVALID_WITHIN = 1_000, 600.0
+"""Requests answered 401, 403 or 429 that we allow ourselves within so many seconds: at 10,000 Discord bans the address,
+which others may share (discord-api-docs, topics/rate-limits)."""
+
+_INVALID = frozenset({401, 403, 429})
+_READS_CONTENT = (1 << 18) | (1 << 19)  # GATEWAY_MESSAGE_CONTENT, and the same for small applications
+
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
@@ -50,6 +58,8 @@ class DiscordRest:
         self._clock = clock
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout, _CONNECTED_WITHIN))
         self._closed_until: dict[str, Instant] = {}
+        self._buckets: dict[str, str] = {}
+        self._invalid: deque[Instant] = deque()
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(headers=self._headers, timeout=self._timeout)
@@ -95,6 +105,12 @@ class DiscordRest:
             raise Unreadable("protocol", f"Discord's answer to a control message in channel {channel} has no id")
         return sent, answer["id"], answered
 
+    async def may_read_content(self) -> bool:
+        """Whether the application has the MESSAGE CONTENT intent now, by its flags: costs no IDENTIFY."""
+        answer = await self._call("GET", "/oauth2/applications/@me")
+        flags = answer.get("flags") if isinstance(answer, dict) else None
+        return isinstance(flags, int) and bool(flags & _READS_CONTENT)
+
     async def session_starts(self) -> tuple[int, float]:
         """How many IDENTIFYs are left, and in how many seconds their number is renewed."""
         answer = await self._call("GET", "/gateway/bot")
@@ -107,14 +123,30 @@ class DiscordRest:
     async def _call(
         self, method: str, path: str, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
     ) -> Any:
-        bucket = f"{method} {path}"
+        route = f"{method} {path}"
         for _ in range(_TRIES):
-            await self._wait_for_limit(bucket)
+            self._keep_budget(route)
+            await self._wait_for_limit(route)
             answer = await self._exchange(method, path, query, body)
-            self._learn_limit(bucket, answer)
+            self._learn_limit(route, path, answer)
+            if answer.status in _INVALID and answer.headers.get("X-RateLimit-Scope") != "shared":
+                self._invalid.append(self._clock.now())
             if answer.status != 429:
                 return _accepted(answer, method, path)
-        raise self._limited(bucket)
+        raise self._limited(route)
+
+    def _keep_budget(self, route: str) -> None:
+        """Raise Unreadable instead of a request while too many of the latest were refused."""
+        now = self._clock.now()
+        while self._invalid and now.since(self._invalid[0]) >= INVALID_WITHIN:
+            self._invalid.popleft()
+        if len(self._invalid) >= INVALID_KEPT:
+            left = INVALID_WITHIN - now.since(self._invalid[0])
+            raise Unreadable(
+                "rate_limited",
+                f"Discord refused {len(self._invalid)} requests within 10 minutes and bans addresses that go on so; "
+                f"{route} waits for {left:.0f} s: correct the token, the bot's rights or the channels' addresses",
+            )
 
     async def _exchange(
         self, method: str, path: str, query: Mapping[str, str] | None, body: Mapping[str, Any] | None
@@ -134,35 +166,41 @@ class DiscordRest:
         except aiohttp.ClientError as error:
             raise Unreadable("protocol", f"{type(error).__name__} on {method} {path}") from error
 
-    async def _wait_for_limit(self, bucket: str) -> None:
-        while (left := self._closed_for(bucket)) > 0:
+    async def _wait_for_limit(self, route: str) -> None:
+        while (left := self._closed_for(route)) > 0:
             if left > _PATIENCE:
-                raise self._limited(bucket)
+                raise self._limited(route)
             await self._clock.sleep(left)
 
-    def _closed_for(self, bucket: str) -> float:
+    def _closed_for(self, route: str) -> float:
+        """Seconds until a request may leave: its own bucket's, the route's by itself, and everything's."""
         now = self._clock.now()
         self._closed_until = {name: until for name, until in self._closed_until.items() if until.since(now) > 0}
-        return max(
-            (self._closed_until[name].since(now) for name in (bucket, "") if name in self._closed_until), default=0
-        )
+        names = (self._buckets.get(route, route), route, "")
+        return max((self._closed_until[name].since(now) for name in names if name in self._closed_until), default=0)
 
-    def _limited(self, bucket: str) -> Unreadable:
+    def _limited(self, route: str) -> Unreadable:
         return Unreadable(
             "rate_limited",
-            f"Discord lets {bucket} in again in {self._closed_for(bucket):.1f} s; use mode gateway or a longer poll",
+            f"Discord lets {route} in again in {self._closed_for(route):.1f} s; use mode gateway or a longer poll",
         )
 
-    def _learn_limit(self, bucket: str, answer: _Answer) -> None:
-        """Remember until when the route, or after a global 429 everything, is closed."""
+    def _learn_limit(self, route: str, path: str, answer: _Answer) -> None:
+        """Remember in which bucket a route is counted, and until when that is closed; after a global 429 everything.
+
+        A bucket may serve several routes; each channel has its own.
+        """
+        if bucket := answer.headers.get("X-RateLimit-Bucket"):
+            self._buckets[route] = f"{bucket} {'/'.join(path.split('/')[:3])}"
+        name = self._buckets.get(route, route)
         if answer.status == 429:
             body = answer.body if isinstance(answer.body, dict) else {}
             seconds = _seconds(body.get("retry_after"), _seconds(answer.headers.get("Retry-After"), _PATIENCE + 1))
-            scope = "" if body.get("global") or "X-RateLimit-Global" in answer.headers else bucket
-            self._closed_until[scope] = self._clock.now().plus(max(seconds, 0.001))
+            everything = body.get("global") or "X-RateLimit-Global" in answer.headers
+            self._closed_until["" if everything else name] = self._clock.now().plus(max(seconds, 0.001))
         elif answer.headers.get("X-RateLimit-Remaining") == "0":
             seconds = _seconds(answer.headers.get("X-RateLimit-Reset-After"), 0.0)
-            self._closed_until[bucket] = self._clock.now().plus(seconds)
+            self._closed_until[name] = self._clock.now().plus(seconds)
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:

@@ -52,7 +52,7 @@ class Session:
                 self.provider = _provider(client, settings.host)
             self.open()
             with translated(settings, "ask"):
-                self.pushes = bool(client.has_capability("IDLE"))
+                self.pushes = settings.idle and bool(client.has_capability("IDLE"))
         except BaseException:
             lifeline.release()
             if client is not None:

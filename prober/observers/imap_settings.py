@@ -52,7 +52,8 @@ class ImapSettings(BaseModel):
     It needs a ``password`` or ``oauth2``. ``mechanism`` is how a password is sent: by LOGIN, or by SASL PLAIN
     (``auto``: LOGIN where it can carry it). ``verify: false`` trusts any certificate on this connection.
     ``junk`` is ``auto`` (the folder that the server marks as \\Junk), ``none`` or a folder's name; ``poll`` the
-    period of reads while deliveries are open; ``renew`` how long an IDLE lasts before it is entered again;
+    period of reads while deliveries are open; ``renew`` how long an IDLE lasts before it is entered again; ``idle``
+    False leaves it to reads, for processes that end soon;
     ``reopen`` whether the folder is opened anew for each read (``auto``: where it is not known that the server shows
     what is new without). ``authserv_ids`` are whose Authentication-Results are believed.
     """
@@ -75,6 +76,7 @@ class ImapSettings(BaseModel):
     connect_timeout: Annotated[Duration, Field(gt=0)] = 5.0
     read_timeout: Annotated[Duration, Field(gt=0)] = 10.0
     renew: Annotated[Duration, Field(gt=0, lt=LONGEST_IDLE)] = 240.0
+    idle: bool = True
     reopen: Literal["auto", "always", "never"] = "auto"
     authserv_ids: tuple[str, ...] | None = None
 

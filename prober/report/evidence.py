@@ -13,12 +13,16 @@ from prober.interval import Interval
 from prober.ledger.reading import ProbeRecord
 from prober.ledger.tables import instant_of
 from prober.model import ChannelKind, Outcome, PublicationKind, PublishResult, Timeliness, Waypoint
-from prober.report.quantities import resolution_text
+from prober.report.provider_share import ProviderFacts, provider_notes
+from prober.report.quantities import resolution_text, seconds_text
 from prober.report.timeline import Event, Timeline
 from prober.report.values import AnswerResult, DeliveryResult, ProbeResult, VerdictResult
 
 STATED = frozenset({"ses_bounce", "ses_complaint", "ses_delivery_delay", "ses_reject", "ses_suppressed"})
 """Waypoints that say why a mail does not come, or how it was taken."""
+
+
+NO_PROVIDER_FACTS = ProviderFacts()
 
 
 def probe_result(record: ProbeRecord) -> ProbeResult:
@@ -86,12 +90,25 @@ def _stated(points: Sequence[Waypoint]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(point.detail for point in points if point.name in STATED and point.detail))
 
 
-def timeline(record: ProbeRecord, covered: Sequence[Row[Any]], observers: Sequence[Row[Any]]) -> Timeline:
-    """Everything on record about one probe, as events."""
+def timeline(
+    record: ProbeRecord,
+    covered: Sequence[Row[Any]],
+    observers: Sequence[Row[Any]],
+    providers: ProviderFacts = NO_PROVIDER_FACTS,
+) -> Timeline:
+    """Everything on record about one probe, as events, and what explains its deliveries."""
     result = probe_result(record)
     return Timeline(result, (*_planned(record), *_waypoints(record), *_steps(record), *_stamped(record),
                              *_seen(record), *_covered(record, covered), *_blind(record, observers),
-                             *_verdicts(result)))  # fmt: skip
+                             *_controls(record, providers), *_verdicts(result)),
+                    provider_notes(record, providers, observers))  # fmt: skip
+
+
+def _controls(record: ProbeRecord, providers: ProviderFacts) -> Iterator[Event]:
+    """Control messages of about the same time: what the provider itself took."""
+    for fact in (fact for told in providers.controls.values() for fact in told):
+        took = "never shown" if fact.upper is None else f"shown after {seconds_text(fact.upper)} s, by {fact.how}"
+        yield Event(fact.sent_at, _by_wall(record, fact.sent_at), "control posted", fact.channel, took)
 
 
 def _at(record: ProbeRecord) -> Callable[[Instant], float]:

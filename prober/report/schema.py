@@ -24,7 +24,7 @@ _COUNT: Schema = {"type": "integer", "minimum": 0}
 def result_schema() -> Schema:
     """What ``run``, ``gate``, ``report`` and ``show`` print as JSON; readers must ignore fields that they do not know.
 
-    ``events`` is there in ``show`` only.
+    ``events`` and ``notes`` are there in ``show`` only.
     """
     root = _object(
         {
@@ -37,6 +37,7 @@ def result_schema() -> Schema:
         }
     )
     root["properties"]["events"] = _list({"$ref": "#/$defs/event"})
+    root["properties"]["notes"] = _list(_object({"channel": _TEXT, "text": _TEXT}))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"A result of prober, version {VERSION}",

@@ -11,6 +11,7 @@ from prober.clock import rfc3339
 from prober.interval import Interval
 from prober.model import Outcome, PublishResult, StrayReason, Timeliness
 from prober.report.lines import Line, Span, Tone, cells, hang, line_cells, pad, printable
+from prober.report.provider_share import Note
 from prober.report.quantities import latency_text, seconds_text
 from prober.report.result import run_result
 from prober.report.text import answered_lines, delivery_lines, result_lines, widths_of
@@ -38,10 +39,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """A probe and everything that is on record about it."""
+    """A probe, everything that is on record about it, and what explains its deliveries."""
 
     probe: ProbeResult
     events: tuple[Event, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     def sorted(self) -> tuple[Event, ...]:
         """The events in the order of time; of equal instants the first given comes first."""
@@ -51,7 +53,8 @@ class Timeline:
 def timeline_to_json(timeline: Timeline, target: TargetName) -> dict[str, Any]:
     """A result of this one probe with its ``events``, described by ``result_schema``."""
     result = to_json(run_result(target, (timeline.probe,)))
-    return {**result, "events": [_event_to_json(event) for event in timeline.sorted()]}
+    notes = [{"channel": note.channel, "text": note.text} for note in timeline.notes]
+    return {**result, "events": [_event_to_json(event) for event in timeline.sorted()], "notes": notes}
 
 
 def _event_to_json(event: Event) -> dict[str, Any]:
@@ -75,6 +78,9 @@ def render_timeline(timeline: Timeline, width: int, target: TargetName | None = 
         lines.append(())
     for delivery in probe.deliveries:
         lines += delivery_lines(probe, delivery, widths, width)
+        for note in timeline.notes:
+            if note.channel == delivery.channel:
+                lines += hang((Span("    "),), printable(note.text), width, indent=4, tone=Tone.PLAIN)
     return [*lines, (), *result_lines(run_result(target or TargetName("", False), (probe,)), width)]
 
 
