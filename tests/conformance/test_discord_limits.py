@@ -43,7 +43,8 @@ async def scripted() -> AsyncIterator[tuple[Scripted, TestServer]]:
     script = Scripted()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", script.answer)
-    async with TestServer(app) as server:
+    server = TestServer(app)
+    async with server:
         yield script, server
 
 
