@@ -30,7 +30,8 @@ async def lived(started: Place, folder: Path, *, short_lived: bool) -> tuple[dic
         await life.launch(within=30, give_up=60)
         (probe,) = await life.settled()
         (record,) = await life.records()
-        return verdicts(probe), {row.how for row in record.sightings}
+        # A mail server may announce a mail beside the answer to a read.
+        return verdicts(probe), {row.how for row in record.sightings if row.channel != "email"}
 
 
 async def test_a_short_lived_process_opens_nothing_that_pushes(tmp_path: Path) -> None:
