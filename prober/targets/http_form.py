@@ -36,7 +36,7 @@ from prober.targets.template import (
 from prober.validation import first_of, validate_adapter
 from prober.yaml_source import Loc, Located, sealed
 
-_PATH = re.compile(r"/(?!/)[A-Za-z0-9._~!$&'()*+,;=:@%/{}?-]*")
+_PATH = re.compile(r"/(?!/)(?:[A-Za-z0-9._~!$&'()*+,;=:@%/{}-]|\{[^{}/]*\})*")
 _STATUS = re.compile(r"([1-5])xx|([1-5]\d\d)(?:-([1-5]\d\d))?")
 _WAYPOINT = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _TEMPLATED = ("path", "query", "headers", "form", "json", "known_as")

@@ -49,6 +49,7 @@ class ScriptedApi:
         self.heard: list[Heard] = []
         self.strange: list[str] = []
         self.origin = ""
+        self.raw = False  # whether requests are compared as they were encoded
         self.on_turn: Callable[[], None] = lambda: None
 
     @property
@@ -56,7 +57,7 @@ class ScriptedApi:
         return f"{self.origin}/api/v1"
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        line = f"{request.method} {request.path_qs}"
+        line = f"{request.method} {request.raw_path if self.raw else request.path_qs}"
         self.heard.append(Heard(line, dict(request.headers), await request.read(), SystemClock().now()))
         self.on_turn()
         turn = self.turns.pop(0) if self.turns else None
