@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
+from prober import sweep
 from prober.assembly import drafting
 from prober.channel_choice import resolve_channels
-from prober.clean_up import Removal
+from prober.clean_up import Keeping, Removal
 from prober.clock import SystemClock
 from prober.config import load_settings
 from prober.errors import OwnFault, Refused, Unreachable
@@ -23,7 +24,6 @@ from prober.model import Publication, PublicationKind, Step, StepAction
 from prober.report.result import ProbeResult
 from prober.resources import contents_directory
 from prober.scenario_files import load_scenarios
-from prober.targets import Withdrawing
 from prober.targets.http import HttpTarget
 from prober.targets.http_form import HttpSettings, read_settings
 from tests.real.place import Place, place
@@ -108,7 +108,7 @@ async def test_latency_is_the_groups_wait_and_the_delivery(
     tmp_path: Path, inbox: Mailbox, postfix_server: Postfix
 ) -> None:
     """With the shipped group_wait of 5 s each channel sees the alert after 5 s and the real delivery time; then it is
-    withdrawn, so that it does not fire on."""
+    withdrawn by the sweep, so that it does not fire on."""
     assert example("alertmanager.yml")["route"]["routes"][0]["group_wait"] == "5s"
     async with bench(tmp_path, inbox, postfix_server) as alerting, alerting.place.life() as life:
         await life.launch(within=30, give_up=40)
@@ -119,8 +119,7 @@ async def test_latency_is_the_groups_wait_and_the_delivery(
             print(f"{delivery.channel}: {delivery.latency}")
         (record,) = await life.records()
         assert [alert["labels"]["probe"] for alert in alerting.server.alerts()] == [record.steps[0].publication_id]
-        assert isinstance(life.flow.target, Withdrawing)
-        assert await life.flow.target.withdraw(record.steps[0].publication_id) is Removal.REMOVED
+        await sweep.sweep(life.flow, sweep.Course(Keeping(success=0.0)))
         assert await asyncio.to_thread(wait_until, lambda: not alerting.server.alerts())
 
 

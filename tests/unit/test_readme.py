@@ -26,6 +26,8 @@ from prober.report.values import EXIT_CODES
 from prober.resources import contents_directory, scenarios_directory
 from prober.sandbox.weather import load_weather, parse_weather, weather_names
 from prober.scenario_files import ContentForm, PublicationForm, ScenarioForm, load_scenarios
+from prober.targets.http_form import read_settings
+from prober.targets.template import ALWAYS, OF_ID, OF_PUBLICATION, OF_RECIPIENT
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "scenarios/README.md"]
@@ -34,6 +36,7 @@ BLOCKS = {
     "configuration": r"environment:",
     "observer": r"# another observer:",
     "mailbox": r"# another mailbox:",
+    "target": r"# another target:",
     "objectives": r"# objectives:",
     "weather": r"# weather:",
     "scenario": r"# scenario:",
@@ -101,6 +104,16 @@ def test_the_objectives_are_those_that_hold_without_any() -> None:
     assert set(re.findall(r"^\| `(\w+)` \| .* \| .* \|$", README, re.MULTILINE)) >= set(Indicator)
 
 
+def test_the_described_target_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of a described API is one, and the table has every placeholder."""
+    monkeypatch.setenv("PROBER_CLIENT", "a client of the test")
+    settings = read_settings(yaml.safe_load(block("target")))
+    assert settings.steps.cancel is not None
+    rows = re.findall(r"^\| (every request|every step|`send`.*?|`cancel`.*?) \| (.*) \|$", README, re.MULTILINE)
+    listed = [set(re.findall(r"`([\w.]+)`", names)) for _, names in rows]
+    assert listed == [{*ALWAYS, "values.NAME"}, {*OF_PUBLICATION}, {*OF_RECIPIENT, *OF_ID}, {*OF_ID}]
+
+
 def test_the_configuration_shows_no_secret() -> None:
     """Every secret of the example is a reference."""
     text = block("configuration") + block("mailbox")
@@ -151,7 +164,8 @@ def check_command(line: str) -> None:
     for word in rest:
         assert not word.startswith("--") or word in known[name] | {"--help"}, line
     if name == "run" and rest and not rest[0].startswith("-") and rest[0].islower():
-        assert rest[0] in load_scenarios(scenarios_directory(), contents_directory()), line
+        folder = ROOT / rest[rest.index("--scenarios") + 1] if "--scenarios" in rest else scenarios_directory()
+        assert rest[0] in load_scenarios(folder, contents_directory()), line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
