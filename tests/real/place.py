@@ -72,10 +72,16 @@ class Life:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def launch(
-        self, count: int = 1, *, within: float, give_up: float, channels: Sequence[str] = ("email", "slack", "discord")
+        self,
+        count: int = 1,
+        *,
+        within: float,
+        give_up: float,
+        channels: Sequence[str] = ("email", "slack", "discord"),
+        scenario: Scenario | None = None,
     ) -> tuple[str, ...]:
-        """Put probes of alert-latency on record at once and let them leave; their names."""
-        scenario = with_bounds(alert(), within, give_up)
+        """Put probes (of alert-latency) on record at once and let them leave; their names."""
+        scenario = with_bounds(scenario or alert(), within, give_up)
         chosen = tuple(self.settings.channels[name] for name in channels)
         now = self.flow.clock.now()
         drafts = [
