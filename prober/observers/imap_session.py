@@ -124,7 +124,7 @@ class Session:
     def find_junk(self) -> str | None:
         """The folder that the server marks as Junk (RFC 6154); never guessed by its name."""
         with translated(self._settings, "list the folders of"):
-            listed = self._client.list_folders()
+            listed = _folders_with_uses(self._client)
         for flags, _, name in listed:
             uses = {bytes(flag).lower() for flag in flags}
             if b"\\junk" in uses and not uses & {b"\\noselect", b"\\nonexistent"}:
@@ -172,6 +172,16 @@ def _provider(client: Client, host: str) -> Provider:
         raise
     except IMAPClientError:
         return known  # offered, and refused all the same
+
+
+def _folders_with_uses(client: Client) -> Sequence[tuple[Sequence[bytes], object, object]]:
+    """Flags, separator and name of each folder. Some servers tell a folder's use only when they are asked for it."""
+    if not (client.has_capability("SPECIAL-USE") and client.has_capability("LIST-EXTENDED")):
+        return list(client.list_folders())
+    kind, said = client._imap._simple_command("LIST", '""', '"*"', "RETURN", "(SPECIAL-USE)")
+    client._checkok("list", kind, said)
+    _, said = client._imap._untagged_response(kind, said, "LIST")
+    return list(client._proc_folder_list(said))
 
 
 def _ensure_sound(responses: Iterable[object]) -> None:

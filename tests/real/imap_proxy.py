@@ -22,13 +22,15 @@ class Manner(StrEnum):
 
     ``deaf`` takes IDLE and never pushes. ``stale`` also searches in what it last showed, until NOOP or a folder is
     opened anew; ``frozen`` until a folder is opened anew, whatever else is asked. ``silent`` loses a connection
-    without a word as soon as it idles: nothing passes, nothing is closed.
+    without a word as soon as it idles: nothing passes, nothing is closed. ``reticent`` tells what a folder is for only
+    when it is asked for it (RFC 6154 allows both).
     """
 
     DEAF = "deaf"
     STALE = "stale"
     FROZEN = "frozen"
     SILENT = "silent"
+    RETICENT = "reticent"
 
 
 @dataclass
@@ -36,6 +38,7 @@ class _Connection:
     manner: Manner
     fresh: bool = True
     idling: bool = False
+    asked_for_use: bool = False
     known: set[bytes] = field(default_factory=set)
 
     def asks(self, line: bytes) -> bool:
@@ -44,11 +47,14 @@ class _Connection:
             return False
         renews = _OPENS if self.manner is Manner.FROZEN else _RENEWS
         self.fresh = self.fresh or renews.match(line) is not None
+        self.asked_for_use = b"RETURN (SPECIAL-USE)" in line
         self.idling = _IDLE.match(line) is not None
         return True
 
     def answers(self, line: bytes) -> bytes:
         """What passes of a line of the server."""
+        if self.manner is Manner.RETICENT:
+            return line if self.asked_for_use else line.replace(b" \\Junk", b"")
         if self.manner is Manner.SILENT:
             return b"" if self.idling and not line.startswith(b"+") else line
         if _NEWS.match(line) and (self.idling or not self.fresh):

@@ -82,6 +82,15 @@ async def test_junk_is_found_by_its_use(inbox: Mailbox) -> None:
     assert [(message.texts[0], message.misplaced) for message in messages] == [("used so", True)]
 
 
+async def test_a_server_is_asked_for_uses(inbox: Mailbox) -> None:
+    """Junk is found also where the server tells what a folder is for only when it is asked."""
+    async with imap_proxy(inbox.server.port, Manner.RETICENT) as proxy, observer(inbox, port=proxy.port) as watched:
+        batch = await watched.read(None)
+        inbox.put(letter("spam"), "Junk")
+        messages, _ = await next_messages(watched, batch.cursor)
+    assert [message.misplaced for message in messages] == [True]
+
+
 async def test_junk_can_be_named(inbox: Mailbox) -> None:
     """On a server without special uses the configuration names the folder; one that is missing is folder_missing."""
     with dovecot(settings="namespace inbox {\n  mailbox Junk {\n    special_use =\n  }\n}\n") as other:
