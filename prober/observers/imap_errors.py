@@ -17,6 +17,8 @@ from prober.observers.imap_settings import ImapSettings
 _WORDS_OF_A_LOST_LINE = ("EOF", "socket error", "BYE", "UNAVAILABLE", "unterminated line")
 _WORDS_OF_A_CROWD = ("Maximum number of connections", "Too many simultaneous connections", "too many connections")
 
+_TRUST_ANY = " (verify: false trusts any)"
+
 _CERTIFICATE: dict[int, str] = {
     9: "it is not valid yet; check this machine's clock and the certificate",
     10: "it has expired; renew the server's certificate, or check this machine's clock",
@@ -52,7 +54,9 @@ def token_unreadable(error: Exception, settings: ImapSettings, hide: Iterable[st
         reason, mend = "protocol", "the token endpoint does not speak HTTP; check token_url"
     else:
         reason, mend = _reason(error, settings, "connect to")
-        mend = f"check token_url: {mend}"
+        # Nothing switches the verification off where secrets are sent to.
+        told = mend.removesuffix(_TRUST_ANY).replace("ca_file", "oauth2.ca_file")
+        mend = told if reason == "tls" else "check token_url, and that its server runs and can be reached"
     said = _said(error, (*settings.secrets(), *hide))
     return _told(reason, f"cannot get an access token from {settings.token_url}", said, mend)
 
@@ -69,7 +73,7 @@ def _reason(error: Exception, settings: ImapSettings, doing: str) -> tuple[str, 
         return "tls", "check ca_file"
     if isinstance(error, ssl.SSLCertVerificationError):
         lacks = _CERTIFICATE.get(getattr(error, "verify_code", 0), "check ca_file and the server's certificate")
-        return "tls", f"the server's certificate is not trusted: {lacks} (verify: false trusts any)"
+        return "tls", f"the server's certificate is not trusted: {lacks}{_TRUST_ANY}"
     if isinstance(error, ssl.SSLError):
         return "tls", "check tls, port, ca_file and the server's certificate"
     if isinstance(error, TimeoutError) or "timed out" in text:

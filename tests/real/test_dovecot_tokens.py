@@ -184,7 +184,8 @@ async def test_the_token_endpoint_is_verified(box: Mailbox, endpoint: TokenEndpo
         url = f"https://localhost:{raw.origin.rpartition(':')[2]}/token?api=1"
         unknown = await refusal(tokened(box, by_credentials(endpoint, token_url=url)))
         assert unknown.reason == "tls"
-        assert "ca_file" in unknown.detail
+        assert "oauth2.ca_file" in unknown.detail
+        assert "verify: false" not in unknown.detail
         assert forwarded == []
         trusting = by_credentials(endpoint, token_url=url, ca_file=str(authority.file))
         known = await refusal(tokened(box, trusting))
