@@ -12,11 +12,13 @@ import yaml
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema
 
 from prober.errors import ConfigurationError
+from prober.limits_form import LimitSettings, LimitsForm, limits_of, wrong_limits
 from prober.model import Channel, ChannelKind
 from prober.nearest import did_you_mean
 from prober.objective_form import ObjectiveForm, objectives_of, wrong_objectives
 from prober.objectives import Objective
 from prober.references import has_reference, resolve
+from prober.serve_form import ServeForm
 from prober.validation import NAMED, Form, Name, first_of, validate, validate_adapter
 from prober.yaml_source import Loc, Located, read_located, sealed
 
@@ -46,7 +48,7 @@ ADAPTER_KINDS: Mapping[str, ChannelKind] = {
 }
 """Which kind of channel each observer's adapter reads."""
 
-_LATE = frozenset({"target", "observers", "limits"})
+_LATE = frozenset({"target", "observers", "serve"})
 """Parts whose references are followed only when their owners validate them."""
 
 _MIN_SECRET = 16
@@ -118,7 +120,8 @@ class ConfigurationForm(Form):
     channels: dict[Name, ChannelForm] = Field(default_factory=dict, json_schema_extra=NAMED)
     objectives: dict[Name, ObjectiveForm] | None = Field(default=None, json_schema_extra=NAMED)
     ledger: Annotated[str, Field(min_length=1)] | None = None
-    limits: dict[str, Any] = Field(default_factory=dict)
+    limits: LimitsForm = LimitsForm()
+    serve: ServeForm = ServeForm()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ class SigningKeySettings:
 class Settings:
     """A validated configuration; its ``repr`` shows names only.
 
-    ``target``, the values of ``observers`` and ``limits`` still hold references: their owners read them with
+    ``target``, the values of ``observers`` and ``serve`` still hold references: their owners read them with
     :func:`validate_adapter`. ``ledger`` is a path or URL, empty when none is configured: the default
     place, or a thrown-away one on the sandbox. ``source`` names the file.
     """
@@ -146,7 +149,8 @@ class Settings:
     channels: Mapping[str, Channel]
     objectives: tuple[Objective, ...]
     ledger: str
-    limits: Mapping[str, Any]
+    limits: LimitSettings
+    serve: Mapping[str, Any]
     source: str
 
     def __repr__(self) -> str:
@@ -235,7 +239,8 @@ def _settings(located: Located, environ: Mapping[str, str] | None) -> Settings:
         channels={name: _channel(name, channel) for name, channel in form.channels.items()},
         objectives=objectives_of(form.objectives),
         ledger=_ledger(form.ledger, located.folder),
-        limits=located.inside("limits") if form.limits else {},
+        limits=limits_of(form.limits, located.folder),
+        serve=located.inside("serve") if "serve" in located else {},
         source=located.source,
     )
 
@@ -270,6 +275,7 @@ def _contradictions(
         if other != name:
             yield f"channel {other!r} has the same address", "give each channel its own address", (*loc, "address")
     yield from wrong_objectives(form.objectives or {}, form.channels)
+    yield from wrong_limits(form.limits)
 
 
 def _misfits(channel: ChannelForm, form: ConfigurationForm, allowed: _Allowed | None) -> Iterator[tuple[str, str, str]]:

@@ -41,9 +41,6 @@ from prober.objectives import Journey
 
 PREFIX = "prober_"
 
-PRICES: Mapping[str, float] = {ChannelKind.EMAIL.value: 0.0001}
-"""US dollars per message: Amazon SES's list price of 0.10 USD per 1,000 mails; Slack and Discord charge nothing."""
-
 
 @dataclass(frozen=True, slots=True)
 class Configured:
@@ -58,7 +55,7 @@ class Configured:
     scenarios: tuple[Scenario, ...] = ()
     channels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     observers: tuple[str, ...] = ()
-    prices: Mapping[str, float] = field(default_factory=lambda: PRICES)
+    prices: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def all_channels(self) -> tuple[str, ...]:

@@ -18,7 +18,17 @@ PURE = [
 
 ROOMS: list[list[str]] = [
     PURE,
-    ["resources", "yaml_source", "references", "validation", "objective_form", "scenario_files", "processes"],
+    [
+        "resources",
+        "yaml_source",
+        "references",
+        "validation",
+        "objective_form",
+        "limits_form",
+        "serve_form",
+        "scenario_files",
+        "processes",
+    ],
     ["targets", "observers"],
     ["ledger"],
     ["draft", "stages", "sweep", "hearing", "asking", "sight", "controlling", "loops", "ad_hoc"],

@@ -23,6 +23,7 @@ from prober.config import (
     validate_adapter,
 )
 from prober.errors import ConfigurationError
+from prober.launching import Budget
 from prober.model import Channel, ChannelKind
 from prober.objectives import Indicator, Objective
 
@@ -127,7 +128,7 @@ def test_a_whole_configuration_is_read(tmp_path: Path) -> None:
         "discord": Channel("discord", ChannelKind.DISCORD, "chat", "1234567890123456789"),
     }
     assert settings.objectives == (Objective("in-time", Indicator.TIMELINESS, 0.95, channels=frozenset({"email"})),)
-    assert settings.limits == {"in_flight": 50}
+    assert settings.limits.limits.total == Budget(in_flight=50)
     assert settings.ledger == ""
     assert settings.source == str(tmp_path / "prober.yaml")
 

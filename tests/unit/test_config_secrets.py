@@ -28,7 +28,7 @@ observers:
     adapter: discord
     password: ${env:PROBER_TOKEN}
     host: discord.example
-limits: {token: "${env:PROBER_TOKEN}"}
+serve: {token: "${env:PROBER_TOKEN}"}
 """
 ENVIRON = {"PROBER_KEY": f"{CANARY}-signing-key", "PROBER_TOKEN": f"{CANARY}-token"}
 

@@ -8,6 +8,7 @@ import pytest
 
 from prober.cli.listing import Listed, listing_lines
 from prober.config import Settings
+from prober.limits_form import LimitSettings
 from prober.model import Arrive, Channel, ChannelKind, Content, PublicationKind, Scenario, Schedule
 from prober.report.lines import line_cells, plain
 
@@ -28,7 +29,17 @@ CHANNELS = (
     Channel("slack", ChannelKind.SLACK, "chat", "C0PROBE"),
 )
 SETTINGS = Settings(
-    "staging", "here", (), None, {}, {channel.name: channel for channel in CHANNELS}, (), "", {}, "staging.yaml"
+    "staging",
+    "here",
+    (),
+    None,
+    {},
+    {channel.name: channel for channel in CHANNELS},
+    (),
+    "",
+    LimitSettings(),
+    {},
+    "staging.yaml",
 )
 
 

@@ -33,7 +33,12 @@ SCENARIO = Scenario(
     "alert-latency", "", PublicationKind.ALERT, ("email", "slack"), 12.0, 120.0, Content("alert", "t", "s", "x")
 )
 CONFIGURED = Configured(
-    "here", "test", (SCENARIO,), {"alert-latency": ("email", "slack")}, observers=("mailbox", "app")
+    "here",
+    "test",
+    (SCENARIO,),
+    {"alert-latency": ("email", "slack")},
+    observers=("mailbox", "app"),
+    prices={"email": 0.0001},
 )
 NOW = Instant(1_790_000_000.0, 500.0, "boot")
 DELIVERY = {"scenario": "alert-latency", "kind": "alert", "channel": "slack"}
