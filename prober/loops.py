@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -13,14 +14,15 @@ import structlog
 
 from prober import asking, controlling, hearing, stages, sweep
 from prober.clock import Instant, wait_for_any
-from prober.errors import LedgerError, Unreadable
-from prober.ledger import observing, publishing, slots
+from prober.errors import LedgerError
+from prober.ledger import publishing, reading, slots
 from prober.ledger.owner import claim_ledger
 from prober.ledger.planning import PlannedProbe
-from prober.model import Wake
+from prober.ledger.totals import Rise, raise_totals
 from prober.observers import Controlling
 from prober.sight import FIRST_RETRY, MAX_RETRY, Sight
-from prober.stages import Flow, Watch
+from prober.stages import Flow
+from prober.watching import Watching
 
 log = structlog.get_logger()
 
@@ -38,6 +40,9 @@ BEAT = 1.0
 
 HELD_UP = 0.5
 """Seconds of lateness from which a beat is worth a word: a stalled loop, a stopped process, a suspend."""
+
+DRAIN_LOOK = 0.1
+"""Seconds between two looks at what is still under way at the end."""
 
 SWEEP, SWEEP_ON = 60.0, 1.0
 """Seconds between two passes of the sweep, where nothing is left to do and where something is."""
@@ -83,6 +88,13 @@ class Loops:
         self._bounds = {name: asyncio.Event() for name in self.sights}
         self._troubles = controlling.Troubles()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._on_record: Counter[tuple[str, str]] = Counter()
+
+    @property
+    def unrecorded_errors(self) -> Mapping[tuple[str, str], int]:
+        """Internal errors, by component and reason, that are not in the totals yet."""
+        return self.internal_errors - self._on_record
 
     async def __aenter__(self) -> Self:
         await self.flow.ledger.write(claim_ledger, self.flow.keyring.environment)
@@ -100,7 +112,18 @@ class Loops:
         for witness in self.flow.witnesses:
             self._start(f"hear {witness.name}", partial(hearing.listen, self.flow, witness, self._tell_change))
         for watch in self.flow.watches:
-            self._start(f"observe {watch.observer.name}", lambda watch=watch: self._observe(watch))  # type: ignore[misc]
+            name = watch.observer.name
+            watching = Watching(
+                self.flow,
+                watch,
+                self.sights[name],
+                self.internal_errors,
+                self._troubles,
+                self._seen,
+                self._tell_change,
+                self._bounds[name],
+            )
+            self._start(f"observe {name}", watching.observe)
             if isinstance(watch.observer, Controlling):
                 self._start(
                     f"control {watch.observer.name}",
@@ -201,6 +224,23 @@ class Loops:
             log.warning("Steps of an ended process are taken as interrupted.", action="interrupted", steps=dead)
         return dead
 
+    async def drain(self, bound: float) -> bool:
+        """Launch nothing more, and wait for at most ``bound`` seconds until all that is under way is settled.
+
+        Whatever comes of that, no step is left between its claim and its end on record. True when nothing is open.
+        """
+        self._stopping = True
+        self._steps.set()
+        self._replanned.set()
+        end = self.flow.clock.now().plus(bound)
+        while any(task.get_name().startswith(("plan", "publish", "take ")) for task in self._tasks):
+            await self.flow.clock.sleep(DRAIN_LOOK)
+        while await self.flow.ledger.read(reading.open_probes, self.flow.location):
+            if self.flow.clock.now().since(end) >= 0:
+                return False
+            await self.flow.clock.sleep(DRAIN_LOOK)
+        return True
+
     def follow(self, timetable: slots.Timetable | None) -> None:
         """Plan by another timetable from now on."""
         self._timetable = timetable
@@ -209,7 +249,7 @@ class Loops:
     async def _plan(self) -> None:
         await self.sighted(FIRST_SIGHT)
         running_since = self.flow.clock.now()
-        while True:
+        while not self._stopping:
             self._replanned.clear()
             passed = slots.NOTHING
             if self._timetable is not None:
@@ -227,7 +267,7 @@ class Loops:
     async def _publish(self) -> None:
         # What left before its channels are watched has no coverage: where it is lost, nothing could be said.
         await self.sighted(FIRST_SIGHT)
-        while True:
+        while not self._stopping:
             self._steps.clear()
             claimed = await stages.claim(self.flow)
             for step in claimed.steps:
@@ -248,6 +288,12 @@ class Loops:
         self._steps.set()
         self._awaited_changed()
         await self._tell_change()
+
+    def _seen(self, looked: bool) -> None:
+        """An observer has put something on record, by a read (or the failure of one) where it ``looked``."""
+        if looked:
+            self._looked.set()
+        self._facts.set()
 
     def _awaited_changed(self) -> None:
         """Let every observer look up when it must read next."""
@@ -285,6 +331,19 @@ class Loops:
             if self.lag > HELD_UP:
                 log.warning("The prober itself was held up.", action="held_up", seconds=round(self.lag, 3))
                 await self._tell_change()
+            await self._record_errors()
+
+    async def _record_errors(self) -> None:
+        """Add what went wrong to the totals; while they cannot be written it is counted in memory."""
+        new = self.unrecorded_errors
+        if not new:
+            return
+        rise = Rise()
+        for (component, reason), count in new.items():
+            rise.count("internal_errors_total", {"component": component, "reason": reason}, count)
+        with contextlib.suppress(LedgerError):
+            await self.flow.ledger.write(raise_totals, self.flow.location, self.flow.clock.now().wall, rise)
+            self._on_record += Counter(new)
 
     async def _sweep(self) -> None:
         course = sweep.Course(self.flow.upkeep.keeping)
@@ -323,79 +382,3 @@ class Loops:
     async def _until(self, event: asyncio.Event, due: Instant | None) -> None:
         left = OTHERS if due is None else min(OTHERS, due.since(self.flow.clock.now()))
         await wait_for_any(self.flow.clock, event, left)
-
-    async def _observe(self, watch: Watch) -> None:
-        sight, clock = self.sights[watch.observer.name], self.flow.clock
-        while True:
-            await self._pause(watch, sight.pause_before_read(clock.now()))
-            begun = clock.now()
-            try:
-                unseen = await stages.observe(self.flow, watch)
-            except Unreadable as error:
-                if error.reason == stages.OWN_FAULT:
-                    self.internal_errors["observe", error.detail] += 1
-                    log.error("A read ended in an error of our own.", action="own_fault", loop=watch.observer.name,
-                              reason=error.detail, exc_info=error.__cause__)  # fmt: skip
-                before, pause = sight.blind, sight.failed(error)
-                await self._looked_at(watch, before, sight.blind)
-                await self._pause(watch, pause)
-                continue
-            except observing.CursorMoved:
-                continue
-            before = sight.blind
-            sight.took(begun, clock.now(), "; ".join(f"{name}: {why}" for name, why in unseen.items()))
-            await self._looked_at(watch, before, sight.blind)
-            await self._watch_pushes(watch, sight)
-
-    async def _pause(self, watch: Watch, seconds: float) -> None:
-        """Wait before the next read. Pushes may flow all the same, and prove presence, if never absence."""
-        clock = self.flow.clock
-        end = clock.now().plus(seconds)
-        while end.since(clock.now()) > 0:
-            wake = await watch.observer.wait(end)
-            await self._record_pushes(watch, wake)
-            if not wake.pushed:
-                # Perhaps it asks for the very read that has to wait.
-                await clock.sleep(min(FIRST_RETRY, end.since(clock.now())))
-
-    async def _looked_at(self, watch: Watch, before: str, blind: str) -> None:
-        """Let others know that a read has ended, and tell when sight was lost or regained."""
-        self._looked.set()
-        self._facts.set()
-        await self._tell_trouble(watch)
-        if blind == before:
-            return
-        if blind:
-            log.warning("An observer is blind.", action="blind", observer=watch.observer.name, why=blind)
-        else:
-            log.info("An observer sees again.", action="sees", observer=watch.observer.name)
-        await self._tell_change()
-
-    async def _record_pushes(self, watch: Watch, wake: Wake) -> None:
-        if wake.controls_seen:
-            self.sights[watch.observer.name].control_at = None
-        if (wake.pushed or wake.controls_seen) and await stages.observe_pushed(self.flow, watch, wake):
-            self._facts.set()
-
-    async def _tell_trouble(self, watch: Watch) -> None:
-        """Say when pushes stop flowing as they should, and when they do again."""
-        if self._troubles.changed(watch.observer.name, watch.observer.push_trouble):
-            await self._tell_change()
-
-    async def _watch_pushes(self, watch: Watch, sight: Sight) -> None:
-        """Record what is pushed until a complete read is due."""
-        name, clock = watch.observer.name, self.flow.clock
-        changed = self._bounds[name]
-        while True:
-            changed.clear()
-            now = clock.now()
-            awaited = await self.flow.ledger.read(observing.awaited, self.flow.location, name, sight.last_started, now)
-            due = sight.next_read(awaited, watch.observer.poll, now)
-            if now.since(due) >= 0:
-                return
-            while not changed.is_set() and clock.now().since(due) < 0:
-                wake = await stages.wait_or_change(clock, watch, due, changed)
-                await self._record_pushes(watch, wake)
-                if wake.unread:
-                    return
-            # What was awaited may have been settled meanwhile: looked up once more before anything is read.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from prober.ledger.slots import Timetable
 from prober.ledger.tables import probes
 from prober.model import Channel, Scenario, Schedule, SlotState
 from prober.sandbox.manual_clock import START
-from tests.flow.rig import SCENARIO, Life, Rig, conserved, total
+from tests.flow.rig import SCENARIO, Life, Rig, conserved, total, verdicts
 
 MINUTELY = replace(SCENARIO, schedule=Schedule(every=60.0))
 
@@ -34,6 +35,10 @@ class Plan:
             return draft_probe(drafting, scenario, chosen, slot=slot, now=now, late_after=late_after)
 
         return Timetable((self.scenario,), {}, self.limits, draft, **self.rest)  # type: ignore[arg-type]
+
+
+def errors_of_reading(conn: Connection) -> float:
+    return total(conn, "internal_errors_total", component="observe")
 
 
 def planned(conn: Connection) -> list[float]:
@@ -147,3 +152,46 @@ async def test_short_lived_process_runs_only_the_newest_slot(tmp_path: Path) -> 
         async with rig.life(timetable=Plan(rig, often, newest_only=True)) as life:
             await rig.clock.advance(1)
             assert await counted(rig, life) == {"planned": 2, "started": 2, "down": 2}
+
+
+async def test_drain_launches_no_more_and_waits_for_what_is_open(tmp_path: Path) -> None:
+    """A graceful stop plans and takes nothing further, and ends once all is settled, or at its bound."""
+    rig = Rig(tmp_path, "channels: {slack: {latency: 8s}}")
+    async with rig.world_turning(), rig.life(timetable=Plan(rig)) as life:
+        await rig.clock.advance(40 + 60 + 1)  # START lies 20 s behind the minute
+        assert await counted(rig, life) == {"planned": 2, "started": 2}
+        draining = asyncio.ensure_future(life.loops.drain(30.0))
+        await rig.clock.advance(5)
+        assert not draining.done()
+        await rig.clock.advance(5)
+        assert await draining
+        await rig.clock.advance(300)
+        assert await counted(rig, life) == {"planned": 2, "started": 2}
+
+
+async def test_drain_ends_at_its_bound_and_leaves_the_rest_on_record(tmp_path: Path) -> None:
+    """What is still open at the bound stays open for the next life, which settles it."""
+    rig = Rig(tmp_path, "channels: {slack: {latency: 20s}}")
+    async with rig.world_turning():
+        async with rig.life(timetable=Plan(rig)) as life:
+            await rig.clock.advance(41)
+            draining = asyncio.ensure_future(life.loops.drain(5.0))
+            await rig.clock.advance(6)
+            assert await draining is False
+        async with rig.life() as life:
+            await rig.clock.advance(30)
+            (probe,) = await rig.results(life)
+            assert set(verdicts(probe).values()) == {("on_time", "delivered")}
+
+
+async def test_errors_of_ours_are_added_to_the_totals(tmp_path: Path) -> None:
+    """What went wrong in memory is on record after the next beat, once."""
+    rig = Rig(tmp_path)
+    async with rig.world_turning(), rig.life() as life:
+        life.loops.internal_errors["observe", "KeyError"] += 2
+        assert life.loops.unrecorded_errors == {("observe", "KeyError"): 2}
+        await rig.clock.advance(3)
+        assert not life.loops.unrecorded_errors
+        life.loops.internal_errors["observe", "KeyError"] += 1
+        await rig.clock.advance(3)
+        assert await life.flow.ledger.read(errors_of_reading) == 3

@@ -31,7 +31,7 @@ ROOMS: list[list[str]] = [
     ],
     ["targets", "observers"],
     ["ledger"],
-    ["draft", "stages", "sweep", "hearing", "asking", "sight", "controlling", "loops", "ad_hoc"],
+    ["draft", "stages", "sweep", "hearing", "asking", "sight", "controlling", "watching", "loops", "ad_hoc"],
     ["report", "metrics"],
     ["config"],
     ["assembly"],
