@@ -49,8 +49,8 @@ class Allowance:
 
     def left(self, now: Instant) -> int:
         """How much may be done now."""
-        if self.per_minute is None:
-            return BATCH
+        if not self.per_minute:
+            return 0 if self.per_minute == 0 else BATCH
         if self._at is not None:
             self._spent = max(0.0, self._spent - self.per_minute / 60 * now.since(self._at))
         self._at = now
@@ -77,9 +77,10 @@ class Swept:
 @dataclass(slots=True)
 class Course:
     """What is remembered from pass to pass: what was done, what providers still allow, how far each was looked
-    through, and when the next look begins."""
+    through, and when the next look begins. With ``glance`` one page of each is enough."""
 
     keeping: Keeping
+    glance: bool = False
     swept: Swept = field(default_factory=Swept)
     allowances: dict[tuple[str, str], Allowance] = field(default_factory=dict)
     positions: dict[str, str] = field(default_factory=dict)
@@ -207,6 +208,8 @@ async def _look(flow: Flow, watch: Watch, observer: Removing, course: Course) ->
     if due is not None and now.since(due) < 0:
         return
     allowance = course.allowance(name, "look", observer.looks_per_minute)
+    if observer.looks_per_minute == 0:
+        return
     if not allowance.left(now):
         swept.busy = True
         return
@@ -222,9 +225,9 @@ async def _look(flow: Flow, watch: Watch, observer: Removing, course: Course) ->
     if found:
         planned = await flow.ledger.write(sweeping.plan_found, flow.location, found, course.keeping, now.wall)
     course.positions[name] = page.position
-    if not page.position:
+    if course.glance or not page.position:
         course.next_look[name] = now.plus(LOOK_AGAIN)
-    swept.busy = swept.busy or bool(planned) or bool(page.position)
+    swept.busy = swept.busy or bool(planned) or (bool(page.position) and not course.glance)
 
 
 def ours(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,11 +17,13 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, model_validator
 
+from prober.clean_up import Lying, Removal
 from prober.clock import Clock, Instant, wait_for_any
 from prober.durations import parse_duration
 from prober.errors import Unreadable
 from prober.model import Batch, Blindness, Channel, Control, ControlSeen, How, Message, Reading, Wake
 from prober.observers.discord_gateway import DiscordGateway, Inbox
+from prober.observers.discord_removal import LOOKS_PER_MINUTE, REMOVALS_PER_MINUTE, DiscordRemoval, rests_on
 from prober.observers.discord_rest import DiscordRest
 from prober.observers.discord_text import is_blanked, is_control, is_ordinary, is_snowflake, message_of, stamp_of
 
@@ -107,10 +109,13 @@ class DiscordObserver:
         self.channels = tuple(channel.name for channel in channels)
         self.poll = settings.poll
         self.reads_per_minute: float | None = HISTORY_PER_MINUTE
+        self.removals_per_minute: float | None = REMOVALS_PER_MINUTE
+        self.looks_per_minute: float | None = LOOKS_PER_MINUTE
         self._channels = channels
         self._clock = clock
         token = settings.token.get_secret_value()
         self._rest = DiscordRest(token, settings.api_url, clock)
+        self._removal = DiscordRemoval(self._rest, channels, clock)
         self._inbox = Inbox()
         self._gateway: DiscordGateway | None = None
         if settings.mode == "gateway":
@@ -215,6 +220,18 @@ class DiscordObserver:
             if each.name == channel:
                 return (await self._post_control(each))[1]
         raise KeyError(channel)
+
+    async def remove(self, channel: str, message_ids: Sequence[str]) -> Mapping[str, Removal]:
+        """See :class:`prober.observers.Removing`."""
+        return await self._removal.remove(channel, message_ids)
+
+    async def lying(self, position: str, before: Instant) -> Lying:
+        """See :class:`prober.observers.Removing`."""
+        return await self._removal.lying(position, before)
+
+    def rests_on(self, cursor: str | None, channel: str, message_id: str) -> bool:
+        """See :class:`prober.observers.Removing`."""
+        return rests_on(cursor, channel, message_id)
 
     async def _read_channel(self, channel: Channel, place: _Place | None, how: How) -> _ChannelRead:
         guild = await self._guild_of(channel.address)

@@ -8,7 +8,7 @@ something.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +16,7 @@ from typing import Any, Self
 import aiohttp
 
 from prober import __version__
+from prober.clean_up import Removal
 from prober.clock import Clock, Instant
 from prober.errors import Unreadable
 from prober.observers.discord_text import CONTROL_TEXT, is_message
@@ -30,6 +31,9 @@ _CONNECTED_WITHIN = 5.0
 _PATIENCE = 5.0
 _MOST_BYTES = 32 * 1024 * 1024
 _TRIES = 3
+_UNKNOWN_MESSAGE = 10008
+_MAY_NOT = frozenset({50003, 50013, 50021})
+"""Codes of a 403: not this message, for want of MANAGE_MESSAGES or by its nature."""
 
 INVALID_KEPT, INVALID_WITHIN = 1_000, 600.0
 """Requests answered 401, 403 or 429 that we allow ourselves within so many seconds: at 10,000 Discord bans the address,
@@ -60,6 +64,7 @@ class DiscordRest:
         self._closed_until: dict[str, Instant] = {}
         self._buckets: dict[str, str] = {}
         self._invalid: deque[Instant] = deque()
+        self._own_id = ""
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(headers=self._headers, timeout=self._timeout)
@@ -95,6 +100,42 @@ class DiscordRest:
                 raise Unreadable("protocol", f"Discord's history of channel {channel} does not advance")
             after = int(newer[-1]["id"])
 
+    async def messages_before(self, channel: str, snowflake: str) -> list[dict[str, Any]]:
+        """At most a page of messages older than an id, in any order."""
+        page = await self._call("GET", f"/channels/{channel}/messages", {"before": snowflake, "limit": str(PAGE)})
+        if not isinstance(page, list) or not all(is_message(message) for message in page):
+            raise Unreadable("protocol", f"Discord's answer for channel {channel} is no list of messages")
+        return page
+
+    async def own_id(self) -> str:
+        """The bot's user id."""
+        if not self._own_id:
+            answer = await self._call("GET", "/users/@me")
+            self._own_id = str(answer.get("id") or "") if isinstance(answer, dict) else ""
+        return self._own_id
+
+    async def delete(self, channel: str, message: str) -> Removal:
+        """Delete one message: the bot's own, or any where it may manage messages."""
+        path = f"/channels/{channel}/messages/{message}"
+        answer = await self._answer("DELETE", path, f"DELETE /channels/{channel}/messages")
+        if answer.status == 403 and _code(answer) in _MAY_NOT:
+            return Removal.DENIED
+        if answer.status == 404 and _code(answer) == _UNKNOWN_MESSAGE:
+            return Removal.GONE
+        if answer.status != 204:
+            _accepted(answer, "DELETE", path)
+        return Removal.REMOVED
+
+    async def delete_many(self, channel: str, messages: Sequence[str]) -> bool:
+        """Delete 2 to 100 messages, none older than two weeks; False when the bot may not, or not these."""
+        path = f"/channels/{channel}/messages/bulk-delete"
+        answer = await self._answer("POST", path, f"POST {path}", body={"messages": list(messages)})
+        if answer.status in {400, 403}:
+            return False
+        if answer.status != 204:
+            _accepted(answer, "POST", path)
+        return True
+
     async def post_control(self, channel: str) -> tuple[Instant, str, Instant]:
         """Post a control message that rings nowhere: when it was sent, its id, when the answer came."""
         body = {"content": CONTROL_TEXT, "flags": _SUPPRESS_NOTIFICATIONS, "allowed_mentions": {"parse": []}}
@@ -124,6 +165,17 @@ class DiscordRest:
         self, method: str, path: str, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
     ) -> Any:
         route = f"{method} {path}"
+        return _accepted(await self._answer(method, path, route, query, body), method, path)
+
+    async def _answer(
+        self,
+        method: str,
+        path: str,
+        route: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> _Answer:
+        """Any answer but that we come too often: then once more, within what is allowed."""
         for _ in range(_TRIES):
             self._keep_budget(route)
             await self._wait_for_limit(route)
@@ -132,7 +184,7 @@ class DiscordRest:
             if answer.status in _INVALID and answer.headers.get("X-RateLimit-Scope") != "shared":
                 self._invalid.append(self._clock.now())
             if answer.status != 429:
-                return _accepted(answer, method, path)
+                return answer
         raise self._limited(route)
 
     def _keep_budget(self, route: str) -> None:
@@ -232,6 +284,11 @@ def _accepted(answer: _Answer, method: str, path: str) -> Any:
     if answer.status >= 500:
         raise Unreadable("unreachable", f"Discord answers {answer.status} to {method} {path}")
     raise Unreadable("protocol", f"Discord answers {answer.status} to {method} {path}")
+
+
+def _code(answer: _Answer) -> int:
+    code = answer.body.get("code") if isinstance(answer.body, dict) else None
+    return code if isinstance(code, int) else 0
 
 
 def _missing(answer: _Answer, method: str, path: str) -> str:

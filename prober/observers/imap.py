@@ -8,13 +8,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from prober.clean_up import Lying, Removal
 from prober.clock import Clock, Instant, wait_for_any
 from prober.errors import Unreadable
-from prober.model import Batch, Channel, Message, Reading, Stamp, Wake, Waypoint
+from prober.model import Batch, Channel, How, Message, Reading, Stamp, Wake, Waypoint
 from prober.observers.imap_folder import Arrival, FolderReading, FolderWatch, Position
+from prober.observers.imap_removal import LOOKS_PER_MINUTE, REMOVALS_PER_MINUTE, ImapRemoval
 from prober.observers.imap_settings import ImapSettings
 from prober.observers.imap_tokens import Tokens
-from prober.observers.mail import addressed
+from prober.observers.mail import addressed, read_mail
 from prober.observers.mail_trace import authentication, stored_at
 
 __all__ = ["ImapObserver", "ImapSettings"]
@@ -37,6 +39,8 @@ class ImapObserver:
         self.poll: float | None = settings.poll
         self.reads_per_minute: float | None = None
         self.push_trouble = ""
+        self.removals_per_minute: float | None = REMOVALS_PER_MINUTE
+        self.looks_per_minute: float | None = LOOKS_PER_MINUTE
         self._settings = settings
         self._addressed = channels
         self._clock = clock
@@ -46,6 +50,7 @@ class ImapObserver:
         self._entered = False
         self._finds_junk = settings.junk == "auto"
         self._tokens = Tokens(settings, settings.oauth2, clock) if settings.oauth2 is not None else None
+        self._removal = ImapRemoval(settings, self._tokens)
 
     async def __aenter__(self) -> Self:
         self._entered = True
@@ -84,6 +89,27 @@ class ImapObserver:
             return Batch(tuple(messages), save_cursor(positions), {})
         whole = whole_reading(tuple(readings.values()))
         return Batch(tuple(messages), save_cursor(positions), dict.fromkeys(self.channels, whole))
+
+    async def remove(self, channel: str, message_ids: Sequence[str]) -> Mapping[str, Removal]:
+        """See :class:`prober.observers.Removing`."""
+        return await self._removal.remove(message_ids)
+
+    async def lying(self, position: str, before: Instant) -> Lying:
+        """See :class:`prober.observers.Removing`."""
+        folders = [self._settings.folder, *([self._junk] if self._junk else [])]
+        page, seen = await self._removal.old(position, before.wall, folders), self._clock.now()
+        messages = []
+        for fetched in page.fetched:
+            mail = read_mail(fetched.raw, limit=self._settings.max_message_bytes)
+            name = f"{page.folder}/{page.validity}.{fetched.uid}"
+            arrival = Arrival(name, mail, seen, How.HISTORY, fetched.received)
+            messages += [self._message(channel, arrival, misplaced=page.folder != self._settings.folder)
+                         for channel in addressed(mail, self._addressed)]  # fmt: skip
+        return Lying(tuple(messages), (), page.position)
+
+    def rests_on(self, cursor: str | None, channel: str, message_id: str) -> bool:
+        """See :class:`prober.observers.Removing`: UIDs stay, whatever goes."""
+        return False
 
     async def _read_folders(self, positions: Mapping[str, Position], known: bool) -> dict[str, FolderReading]:
         inbox = self._settings.folder

@@ -10,9 +10,11 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
+from prober.clean_up import Lying, Removal
 from prober.clock import Clock, Instant, wait_for_any
 from prober.errors import Unreadable
 from prober.model import Batch, Channel, How, Message, Reading, Stamp, Wake, Waypoint
+from prober.observers import s3_removal
 from prober.observers.mail import addressed
 from prober.observers.s3_client import AwsClient, Listed, S3Settings, closed
 from prober.observers.s3_position import Position, beginning, fingerprint, load_position
@@ -57,6 +59,8 @@ class S3Observer:
         self.channels = tuple(channel.name for channel in channels)
         self.poll: float | None = settings.used_poll
         self.reads_per_minute: float | None = None
+        self.removals_per_minute: float | None = None
+        self.looks_per_minute: float | None = s3_removal.LOOKS_PER_MINUTE
         self._settings = settings
         self._addressed = channels
         self._clock = clock
@@ -242,3 +246,32 @@ class S3Observer:
                 stamp=Stamp(float(arrival.modified), _RESOLUTION, "s3"),
                 waypoints=(*arrival.waypoints, stored),
             )
+
+    # --- clean-up --------------------------------------------------------------------------------------------
+
+    async def remove(self, channel: str, message_ids: Sequence[str]) -> Mapping[str, Removal]:
+        """See :class:`prober.observers.Removing`."""
+        if self._lane is None or self._client is None:
+            raise closed()
+        try:
+            return await self._lane.do(partial(s3_removal.remove, self._client, message_ids))
+        except Unreadable as error:
+            if error.reason != "missing_access":
+                raise
+            return dict.fromkeys(message_ids, Removal.DENIED)
+
+    async def lying(self, position: str, before: Instant) -> Lying:
+        """See :class:`prober.observers.Removing`; between the fetches reads have their turn."""
+        if self._lane is None or self._client is None:
+            raise closed()
+        client = self._client
+        found: list[Message] = []
+        listed, following = await self._lane.do(partial(s3_removal.old_page, client, position, before.wall))
+        for each in listed:
+            arrival = await self._lane.do(partial(self._arrival, client, each, None, How.HISTORY))
+            found += [] if arrival is None else self._messages(arrival)
+        return Lying(tuple(found), (), following)
+
+    def rests_on(self, cursor: str | None, channel: str, message_id: str) -> bool:
+        """See :class:`prober.observers.Removing`: a listing needs no anchor."""
+        return False

@@ -169,6 +169,22 @@ class AwsClient:
                 raise Unreadable("protocol", f"the listing of the bucket {settings.bucket} does not end")
             token = following
 
+    def listed_after(self, key: str) -> tuple[list[Listed], str]:
+        """One page of the listing behind a key, and the last key of it where there is more ('' : none)."""
+        settings = self._settings
+        with self._asking(f"list the bucket {settings.bucket}"):
+            answer = self._client("s3").list_objects_v2(Bucket=settings.bucket, Prefix=settings.prefix, StartAfter=key)
+            page = _page(answer, self._clock.now())
+            return page, page[-1].key if answer["IsTruncated"] and page else ""
+
+    def delete_objects(self, keys: Sequence[str]) -> dict[str, str]:
+        """Delete objects, at most 1000; returns S3's code for each that it did not delete."""
+        with self._asking(f"remove objects of the bucket {self._settings.bucket}"):
+            answer = self._client("s3").delete_objects(
+                Bucket=self._settings.bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
+            )
+            return {str(error["Key"]): str(error.get("Code", "")) for error in answer.get("Errors", ())}
+
     def fetch(self, key: str) -> Fetched | None:
         """The first bytes of an object, None when it is empty or not there (any more)."""
         bucket, last = self._settings.bucket, self._settings.max_message_bytes - 1

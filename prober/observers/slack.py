@@ -11,12 +11,14 @@ from typing import Any, Final, Self
 
 import aiohttp
 
+from prober.clean_up import Lying, Removal
 from prober.clock import Clock, Instant, wait_for_any
 from prober.errors import Unreadable
 from prober.model import Batch, Blindness, Channel, Control, ControlSeen, How, Message, Reading, Wake
 from prober.observers.slack_connection import SocketMode, WebApi, open_session
 from prober.observers.slack_history import Anchor, History, Look, Shown, is_ts, load_anchors, save_anchors, stamp_of
 from prober.observers.slack_pushes import PushRecord
+from prober.observers.slack_removal import LOOKS_PER_MINUTE, REMOVALS_PER_MINUTE, SlackRemoval, rests_on
 from prober.observers.slack_settings import SlackSettings
 from prober.observers.slack_text import CONTROL_TEXT, is_blank, is_broadcast, is_control, is_ordinary, message_texts
 
@@ -59,6 +61,9 @@ class SlackObserver:
         self.poll: float | None = settings.period
         at_once = min(len(channels), settings.limits.calls_at_once or len(channels))
         self.reads_per_minute: float | None = settings.limits.calls_per_minute / max(1, at_once)
+        self.removals_per_minute: float | None = REMOVALS_PER_MINUTE
+        # An app that may read once a minute has nothing to spare.
+        self.looks_per_minute: float | None = LOOKS_PER_MINUTE if settings.tier == "internal" else 0.0
         self._at_once = at_once
         self._settings = settings
         self._by_address = {channel.address: channel for channel in channels}
@@ -208,6 +213,24 @@ class SlackObserver:
             harvest.blind,
             tuple(harvest.seen),
         )
+
+    async def remove(self, channel: str, message_ids: Sequence[str]) -> Mapping[str, Removal]:
+        """See :class:`prober.observers.Removing`."""
+        return await self._removal().remove(channel, message_ids)
+
+    async def lying(self, position: str, before: Instant) -> Lying:
+        """See :class:`prober.observers.Removing`."""
+        return await self._removal().lying(position, before, (await self._who_am_i()).own)
+
+    def rests_on(self, cursor: str | None, channel: str, message_id: str) -> bool:
+        """See :class:`prober.observers.Removing`."""
+        return rests_on(cursor, self._by_name[channel].address, message_id)
+
+    def _removal(self) -> SlackRemoval:
+        apis, deleter, session = [self._api], self._settings.delete_token, self._session
+        if deleter is not None and session is not None:
+            apis.insert(0, WebApi(deleter.get_secret_value(), self._settings.api_url, session, self._clock))
+        return SlackRemoval(self._api, apis, tuple(self._by_name.values()), self._clock)
 
     async def control(self, channel: str) -> Control:
         """Post a control message to the channel of this name. Raises Unreadable."""

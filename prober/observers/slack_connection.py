@@ -39,6 +39,10 @@ _FOREIGN: Final = (
     RecursionError,
 )
 
+GONE: Final = "message_gone"
+DENIED: Final = "message_denied"
+"""Reasons that only the removal of a message has: it is not there, or not ours to remove."""
+
 _REASONS: Final[Mapping[str, tuple[str, str]]] = {
     **dict.fromkeys(
         ("invalid_auth", "not_authed", "token_expired", "token_revoked", "account_inactive", "not_allowed_token_type"),
@@ -55,6 +59,11 @@ _REASONS: Final[Mapping[str, tuple[str, str]]] = {
     **dict.fromkeys(
         ("internal_error", "fatal_error", "service_unavailable", "team_added_to_org"),
         ("unreachable", "wait: Slack itself is failing"),
+    ),
+    "message_not_found": (GONE, "nothing is to be done"),
+    **dict.fromkeys(
+        ("cant_delete_message", "compliance_exports_prevent_deletion", "message_locked"),
+        (DENIED, "give the Slack observer a delete_token that may, or let the channel keep messages for a day"),
     ),
     "request_timeout": ("timeout", "wait: Slack itself is failing"),
 }

@@ -44,6 +44,7 @@ def _seconds(value: Any) -> Any:
 class SlackSettings(BaseModel):
     """One Slack app of the prober's own.
 
+    ``delete_token`` is that of somebody who may delete the product's messages: a bot deletes only its own.
     ``mode``: ``socket`` for pushes by Socket Mode, ``web`` for the Web API alone, which needs no ``app_token``.
     ``tier``: what Slack lets the app read, see TIERS. ``poll`` is the period of reads in seconds or as ``5s``; in mode
     ``web`` it follows from the tier unless given.
@@ -53,6 +54,7 @@ class SlackSettings(BaseModel):
 
     bot_token: SecretStr
     app_token: SecretStr | None = None
+    delete_token: SecretStr | None = None
     mode: Literal["socket", "web"] = "socket"
     tier: Literal["internal", "distributed"] = "internal"
     api_url: str = "https://slack.com/api/"

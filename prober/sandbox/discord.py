@@ -14,7 +14,7 @@ from aiohttp import web
 
 from prober.clock import Clock, wait_for_any
 from prober.sandbox.discord_gateway import Gateway
-from prober.sandbox.discord_guild import HISTORY, SEND, VIEW, Guild, Json
+from prober.sandbox.discord_guild import HISTORY, SEND, VIEW, Guild, Json, bulk_of
 from prober.sandbox.faults import Faults, RequestFault
 from prober.sandbox.truth import Visible
 
@@ -237,6 +237,7 @@ class DiscordServer:
             ("GET", messages, self._messages, True),
             ("POST", messages, self._create, True),
             ("DELETE", messages + "/{message}", self._delete, True),
+            ("POST", messages + "/bulk-delete", self._delete_many, True),
             ("POST", "/webhooks/{webhook}/{secret}", self._webhook, False),
         )
 
@@ -343,13 +344,15 @@ class DiscordServer:
         return _json(await self._publish(channel, await _draft(request), self._guild.bot))
 
     async def _delete(self, request: web.Request) -> web.Response:
-        channel = self._channel_of(request, VIEW)
-        message = self._guild.message(channel, request.match_info["message"])
-        if message is None:
-            raise _Refusal(404, 10008, "Unknown Message")
-        if message["author"] is not self._guild.bot:
-            raise _Refusal(403, 50013, "Missing Permissions")
-        self._guild.forget(message)
+        missing = self._guild.remove(self._channel_of(request, VIEW), [request.match_info["message"]])
+        if missing:
+            raise _Refusal(404, 10008, "Unknown Message") if missing == "message" else _Refusal(403, 50013, missing)
+        return web.Response(status=204)
+
+    async def _delete_many(self, request: web.Request) -> web.Response:
+        ids = bulk_of(await request.json(), self._clock.now().wall)
+        if not ids or self._guild.remove(self._channel_of(request, VIEW), ids):
+            raise _Refusal(403, 50013, "Missing Permissions") if ids else _Refusal(400, 50016, "Too few or too many")
         return web.Response(status=204)
 
     def webhook_url(self, channel: str) -> str:

@@ -12,10 +12,10 @@ from prober.sandbox.faults import Faults
 
 Json = dict[str, Any]
 
-VIEW, SEND, HISTORY = "VIEW_CHANNEL", "SEND_MESSAGES", "READ_MESSAGE_HISTORY"
+VIEW, SEND, HISTORY, MANAGE = "VIEW_CHANNEL", "SEND_MESSAGES", "READ_MESSAGE_HISTORY", "MANAGE_MESSAGES"
 
 _EPOCH_MS = 1_420_070_400_000
-_BITS = {VIEW: 1 << 10, SEND: 1 << 11, HISTORY: 1 << 16}
+_BITS = {VIEW: 1 << 10, SEND: 1 << 11, HISTORY: 1 << 16, MANAGE: 1 << 13}
 _WITHHELD: Mapping[str, Any] = {"content": "", "embeds": [], "attachments": [], "components": []}
 _MOST_KEPT = 50_000
 
@@ -111,6 +111,21 @@ class Guild:
         place = kept.ids.index(int(message["id"]))
         del kept.ids[place], kept.messages[place]
 
+    def remove(self, channel: str, snowflakes: Sequence[str]) -> str:
+        """Take messages away as the bot may: '' when done, else what is missing (``message`` or MANAGE_MESSAGES).
+
+        One that is not there is passed over when several are named.
+        """
+        found = [message for each in snowflakes if (message := self.message(channel, each)) is not None]
+        if not found and len(snowflakes) == 1:
+            return "message"
+        own = len(snowflakes) == 1 and found[0]["author"] is self.bot
+        if not own and not self.may(channel, MANAGE):
+            return MANAGE
+        for message in found:
+            self.forget(message)
+        return ""
+
     def as_seen(self, message: Json, *, content: bool) -> Json:
         """The message as the bot gets it: without the intent, others' content is withheld unless they mention it."""
         own = message["author"] is self.bot
@@ -199,6 +214,14 @@ class Guild:
                 )
             },
         }
+
+
+def bulk_of(body: object, wall: float) -> tuple[str, ...]:
+    """The ids of a bulk deletion; none where Discord would refuse it: 2 to 100, not older than two weeks."""
+    named = body.get("messages") if isinstance(body, dict) else None
+    ids = [each for each in named if isinstance(each, str) and each.isdigit()] if isinstance(named, list) else []
+    oldest = (int((wall - 14 * 86_400) * 1000) - _EPOCH_MS) << 22
+    return tuple(ids) if 2 <= len(set(ids)) <= 100 and all(int(each) > oldest for each in ids) else ()
 
 
 def _user(snowflake: str, name: str) -> Json:
