@@ -8,14 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from prober import sweep
 from prober.clock import wait_for_any
 from prober.draft import Drafting, draft_probe
+from prober.errors import LedgerError
 from prober.ledger import publishing, reading
 from prober.ledger.planning import PlannedProbe
 from prober.ledger.reading import ProbeRecord
 from prober.loops import FIRST_SIGHT, HELD_UP, Loops
 from prober.model import Channel, Scenario
 from prober.stages import Flow
+from prober.sweep import Swept
+
+SWEEP_WITHIN = 10.0
+"""Seconds that a run spends at its end on removing what has served, at the most."""
 
 LAST_WORDS = 2.0
 """Seconds that a run waits at its end for what providers say of its mail."""
@@ -41,12 +47,18 @@ class Listener(Protocol):
     def blind(self, observer: str, why: str) -> None:
         """An observer cannot see (``why`` is empty: it sees again)."""
 
+    def swept(self, swept: Swept) -> None:
+        """What the run removed at its end, and what it could not."""
+
     def held_up(self, seconds: float) -> None:
         """This process itself was stopped, suspended or stalled for so long: what it saw, it saw late."""
 
 
 class AdHocRun:
-    """``count`` probes of each scenario, one every ``every`` seconds, whatever becomes of the earlier ones."""
+    """``count`` probes of each scenario, one every ``every`` seconds, whatever becomes of the earlier ones.
+
+    With ``sweeps`` it removes at its end, for SWEEP_WITHIN seconds at the most, what has served and old leftovers.
+    """
 
     def __init__(
         self,
@@ -57,8 +69,10 @@ class AdHocRun:
         *,
         count: int = 1,
         every: float = 10.0,
+        sweeps: bool = False,
     ) -> None:
         self.flow = flow
+        self._sweeps = sweeps
         self.name = secrets.token_hex(8)
         self._drafting = drafting
         self._asked = asked
@@ -97,6 +111,8 @@ class AdHocRun:
             finally:
                 launching.cancel()
                 await asyncio.gather(launching, return_exceptions=True)
+            if self._sweeps:
+                await self._sweep(loops)
         if launching.done() and not launching.cancelled() and (error := launching.exception()) is not None:
             raise error
         return await self.flow.ledger.read(reading.probe_records, self._launched)
@@ -129,6 +145,19 @@ class AdHocRun:
         except Exception:
             self._open -= {draft.id for draft in drafts}  # nothing is on record that could be settled
             raise
+
+    async def _sweep(self, loops: Loops) -> None:
+        """Remove what has served; a success needs no grace, since nobody is left to wait for its copies."""
+        begun = self.flow.clock.now()
+        course = sweep.Course(replace(self.flow.upkeep.keeping, success=0.0), glance=True)
+        # What a read rests on must stay: the newest that this run has read, and not the newest of the run before.
+        await loops.read_again(SWEEP_WITHIN / 4)
+        left = SWEEP_WITHIN - self.flow.clock.now().since(begun)
+        try:
+            await sweep.sweep_up(self.flow, course, left)
+        except LedgerError as error:
+            course.swept.trouble["ledger"] = str(error)
+        self._listener.swept(course.swept)
 
     async def _on_settled(self, settled: Sequence[tuple[int, str]]) -> None:
         for record in await self.flow.ledger.read(reading.probe_records, [probe for _, probe in settled]):

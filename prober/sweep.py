@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,7 +33,7 @@ WITHDRAWALS_PER_MINUTE = 60.0
 LOOK_AGAIN = 3600.0
 """Seconds after a complete look at an observer's channels before the next begins."""
 
-ANCHORED = 600.0
+ANCHORED = 60.0
 """Seconds after which a message that reads rested on is tried again."""
 
 _BURST = 10.0
@@ -65,13 +65,15 @@ class Allowance:
 class Swept:
     """What was done so far: ends by channel ('' : publications) and result; why something could not be done now.
 
-    ``busy`` says that the latest pass did or planned something, or had to stop for a limit: there is more to do.
+    ``wanted`` is what a rehearsal found that would go. ``busy`` says that the latest pass did or planned something, or
+    had to stop for a limit: there is more to do.
     """
 
     ends: Counter[tuple[str, Removal]] = field(default_factory=Counter)
     trouble: dict[str, str] = field(default_factory=dict)
     busy: bool = False
     backlog: int = 0
+    wanted: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -113,20 +115,54 @@ async def retain(flow: Flow) -> retention.Removed:
 
 async def sweep_up(flow: Flow, course: Course, seconds: float | None) -> bool:
     """Pass after pass until nothing is due and all has been looked through; False when the time was over before."""
-    working = asyncio.ensure_future(_sweep_up(flow, course))
-    if seconds is None:
-        await working
-        return True
-    ending = asyncio.ensure_future(flow.clock.sleep(seconds))
+    return await within(flow, _sweep_up(flow, course), seconds)
+
+
+async def within(flow: Flow, act: Coroutine[Any, Any, None], seconds: float | None) -> bool:
+    """Do it, for so many seconds at the most; False when the time was over before."""
+    working = asyncio.ensure_future(act)
+    ending = asyncio.ensure_future(flow.clock.sleep(seconds)) if seconds is not None else None
     try:
-        await asyncio.wait({working, ending}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, ending} if ending else {working}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             working.result()
         return working.done()
     finally:
-        working.cancel()
-        ending.cancel()
-        await asyncio.gather(working, ending, return_exceptions=True)
+        tasks = [working, *([ending] if ending else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def rehearse(flow: Flow, course: Course) -> None:
+    """Find what a sweep would remove now, and touch nothing: neither a channel, nor the ledger."""
+    now, wanted, read = flow.clock.now(), course.swept.wanted, flow.ledger.read
+    plan = await read(sweeping.plannable, flow.location, course.keeping, withdraws=isinstance(flow.target, Withdrawing))
+    wanted.update(f"{each.kind} {each.channel}".strip() for each in plan.wanted if each.due <= now.wall)
+    identities = ["", *(channel.identity for watch in flow.watches for channel in watch.channels.values())]
+    rows = await read(sweeping.due_clean_ups, flow.location, now.wall, identities, -1)
+    wanted.update(f"{row.kind} {row.channel}".strip() for row in rows)
+    course.swept.backlog = len(rows)
+    for watch in flow.watches:
+        if isinstance(watch.observer, Removing) and watch.observer.looks_per_minute != 0:
+            await _rehearse_look(flow, watch, watch.observer, course)
+
+
+async def _rehearse_look(flow: Flow, watch: Watch, observer: Removing, course: Course) -> None:
+    position, pause = "", 60.0 / observer.looks_per_minute if observer.looks_per_minute else 0.0
+    while True:
+        now = flow.clock.now()
+        try:
+            page = await observer.lying(position, now.plus(-course.keeping.leftover))
+        except Unreadable as error:
+            course.swept.trouble[watch.observer.name] = str(error)
+            return
+        found = ours(await noticed_in(flow, watch, page.messages), page, watch.channels, now)
+        wanted = await flow.ledger.read(sweeping.unplanned, flow.location, found, course.keeping, now.wall)
+        course.swept.wanted.update(f"{each.kind} {each.channel}" for each in wanted)
+        if not (position := page.position):
+            return
+        await flow.clock.sleep(pause)
 
 
 async def _sweep_up(flow: Flow, course: Course) -> None:

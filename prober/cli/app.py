@@ -142,6 +142,9 @@ def run(
     sandbox: Annotated[
         bool, typer.Option("--sandbox", help="Use the embedded sandbox even when a target is configured.")
     ] = False,
+    sweep: Annotated[
+        bool, typer.Option("--sweep/--no-sweep", help="Remove at the end what the probes have left.")
+    ] = True,
     ledger: LedgerOption = None,
     config: Config = None,
     scenarios: Scenarios = None,
@@ -168,6 +171,7 @@ def run(
                 ledger=ledger,
                 config=config,
                 scenarios=scenarios,
+                sweep=sweep,
             )
         )
     )
@@ -222,6 +226,42 @@ def show(
     from prober.cli.show import show_command
 
     show_command(probe, output, ledger, config)
+
+
+SWEEP_EPILOG = """\
+\b
+Examples:
+  prober sweep --dry-run
+      What would go, and what cannot be looked at; nothing is touched.
+
+\b
+  prober sweep --max-time 10m --output json
+      Until nothing of ours that is old enough is left, for ten minutes
+      at the most.
+
+Only messages go that carry a key which verifies for this environment,
+and control messages of our own. How long they stay is said in
+limits.sweep of the configuration.
+
+Exit codes: 0 done, 2 usage, 3 the time was over before, 4 something
+could not be reached.
+"""
+
+
+@app.command("sweep", epilog=SWEEP_EPILOG, short_help="Remove what probes have left on the channels.")
+def sweep_(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    max_time: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="End after this time.", show_default=False)
+    ] = None,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="text|json", help="How it is written.")] = "text",
+    ledger: LedgerOption = None,
+    config: Config = None,
+) -> None:
+    """Withdraw publications and remove messages that have served, old leftovers of other runs, and old records."""
+    from prober.cli.sweep import sweep_command
+
+    raise typer.Exit(sweep_command(output, ledger, config, max_time=max_time, dry_run=dry_run))
 
 
 SCHEMA_EPILOG = """\

@@ -29,9 +29,11 @@ from prober.nearest import did_you_mean
 from prober.report.evidence import probe_result
 from prober.report.nagios import nagios_exit_code, nagios_line
 from prober.report.result import json_text, run_result, to_json
+from prober.report.swept import swept_line
 from prober.report.values import DeliveryResult, ProbeResult, RunResult, TargetName, exit_code
 from prober.resources import contents_directory, scenarios_directory
 from prober.scenario_files import load_scenarios
+from prober.sweep import Swept
 
 INTERRUPTED = 130
 
@@ -52,6 +54,7 @@ class RunOptions:
     ledger: str | None
     config: str | None
     scenarios: str | None
+    sweep: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class Plan:
     settings: Settings | None  # None: the sandbox
     weather: str | None
     ledger: str | None
+    sweep: bool = True
 
 
 def run_command(options: RunOptions) -> int:
@@ -114,6 +118,7 @@ def _plan(options: RunOptions) -> Plan:
         max_time=duration_option("--max-time", options.max_time),
         settings=settings,
         weather=options.weather,
+        sweep=options.sweep and settings is not None,  # the embedded sandbox takes its messages with it
         ledger=options.ledger or (settings.ledger or str(default_ledger_path(os.environ)) if settings else None),
     )
 
@@ -191,7 +196,15 @@ async def _probe(
     asked = [Asked(scenario, resolve_channels(scenario, settings.channels)) for scenario in plan.scenarios]
     async with AsyncExitStack() as stack:
         flow = await open_flow(stack, settings, ledger, clock)
-        run = AdHocRun(flow, drafting(settings), asked, ViewListener(view), count=plan.count, every=plan.every)
+        run = AdHocRun(
+            flow,
+            drafting(settings),
+            asked,
+            ViewListener(view),
+            count=plan.count,
+            every=plan.every,
+            sweeps=plan.sweep,
+        )
         records = await run.run(stop, plan.max_time)
     return run_result(target, [probe_result(record) for record in records])
 
@@ -288,6 +301,11 @@ class ViewListener:
     def _show_waiting(self) -> None:
         rows = [row for rows in self._waiting.values() for row in rows]
         self._view.waiting([replace(row, blind=row.observer in self._blind) for row in rows])
+
+    def swept(self, swept: Swept) -> None:
+        """See :class:`prober.ad_hoc.Listener`."""
+        if (told := swept_line(swept)) is not None:
+            self._view.note(told)
 
     def held_up(self, seconds: float) -> None:
         """See :class:`prober.ad_hoc.Listener`."""

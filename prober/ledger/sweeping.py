@@ -134,7 +134,7 @@ def unplanned(
 def due_clean_ups(
     conn: Connection, location: str, now: float, identities: Sequence[str], limit: int
 ) -> tuple[Row[Any], ...]:
-    """Clean-ups on these channels whose time has come, the oldest first ('' : publications)."""
+    """At most ``limit`` (-1: all) clean-ups whose time has come on these channels ('' : publications), oldest first."""
     query = (
         select(clean_ups)
         .where(
@@ -144,9 +144,8 @@ def due_clean_ups(
             clean_ups.c.identity.in_(identities),
         )
         .order_by(clean_ups.c.due, clean_ups.c.id)
-        .limit(limit)
     )
-    return tuple(conn.execute(query).all())
+    return tuple(conn.execute(query if limit < 0 else query.limit(limit)).all())
 
 
 def end_clean_ups(conn: Connection, location: str, ends: Mapping[int, Removal], now: float) -> int:

@@ -22,7 +22,7 @@ from prober.observers.imap_tokens import Tokens
 T = TypeVar("T")
 
 REMOVALS_PER_MINUTE: Final = 600.0
-LOOKS_PER_MINUTE: Final = 6.0
+LOOKS_PER_MINUTE: Final = 20.0
 """Each logs in once more: providers count logins."""
 
 PAGE: Final = 200

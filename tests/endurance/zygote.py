@@ -37,6 +37,7 @@ from prober.model import Scenario
 from prober.resources import contents_directory, scenarios_directory
 from prober.scenario_files import load_scenarios
 from prober.stages import Flow
+from prober.sweep import Swept
 
 WITHIN, GIVE_UP = 2.0, 6.0
 SIGHT = 30.0
@@ -60,6 +61,9 @@ class Told:
 
     def blind(self, observer: str, why: str) -> None:
         """See :class:`prober.ad_hoc.Listener`."""
+
+    def swept(self, swept: Swept) -> None:
+        """Not asked about."""
 
     def held_up(self, seconds: float) -> None:
         """See :class:`prober.ad_hoc.Listener`."""

@@ -14,6 +14,7 @@ from prober.ledger.reading import ProbeRecord
 from prober.loops import FIRST_SIGHT, Loops
 from prober.model import Batch
 from prober.sandbox.inprocess import WorldObserver
+from prober.sweep import Swept
 from tests.flow.rig import SCENARIO, Life, Rig, verdicts
 
 GOOD = ("on_time", "delivered")
@@ -43,6 +44,9 @@ class Silent:
 
     def blind(self, observer: str, why: str) -> None:
         """See :class:`prober.ad_hoc.Listener`."""
+
+    def swept(self, swept: Swept) -> None:
+        """Not asked about."""
 
     def held_up(self, seconds: float) -> None:
         """See :class:`prober.ad_hoc.Listener`."""

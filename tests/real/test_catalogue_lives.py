@@ -30,6 +30,7 @@ from prober.model import Outcome, PublicationKind, PublishResult, SlotState, Str
 from prober.report.result import TargetName, run_result, to_json
 from prober.sandbox.launch import start_sandbox
 from prober.sandbox.remote import Arrival, SandboxControl
+from prober.sweep import Swept
 from tests.flow.rig import Rig, total, verdict, verdicts
 from tests.real.imap_proxy import Manner, imap_proxy
 from tests.real.place import LOOK_AGAIN, PATIENCE, Life, Place, Truth, alert, living, place, untrue
@@ -288,6 +289,9 @@ class Audience:
             self.answered.set()
 
     def blind(self, observer: str, why: str) -> None:
+        """Not asked about."""
+
+    def swept(self, swept: Swept) -> None:
         """Not asked about."""
 
     def held_up(self, seconds: float) -> None:

@@ -33,7 +33,7 @@ ROOMS: list[list[str]] = [
     ["ledger"],
     ["draft", "stages", "sweep", "hearing", "asking", "sight", "controlling", "watching", "loops", "ad_hoc"],
     ["report", "metrics"],
-    ["config"],
+    ["config", "upkeep"],
     ["assembly"],
     ["sandbox"],
     ["cli", "__main__"],
