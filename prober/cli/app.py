@@ -142,9 +142,9 @@ def run(
     sandbox: Annotated[
         bool, typer.Option("--sandbox", help="Use the embedded sandbox even when a target is configured.")
     ] = False,
-    sweep: Annotated[
-        bool, typer.Option("--sweep/--no-sweep", help="Remove at the end what the probes have left.")
-    ] = True,
+    no_sweep: Annotated[
+        bool, typer.Option("--no-sweep", help="Leave on the channels what the probes have left there.")
+    ] = False,
     ledger: LedgerOption = None,
     config: Config = None,
     scenarios: Scenarios = None,
@@ -171,7 +171,7 @@ def run(
                 ledger=ledger,
                 config=config,
                 scenarios=scenarios,
-                sweep=sweep,
+                sweep=not no_sweep,
             )
         )
     )
