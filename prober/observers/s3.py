@@ -219,13 +219,16 @@ class S3Observer:
 
     def _arrival(self, client: AwsClient, listed: Listed, pushed: Arrival | None, how: How) -> Arrival | None:
         """The mail in an object that a listing showed: what its notification told where that came before."""
-        if pushed is not None:
+        if pushed is not None and pushed.size == listed.size:
             if listed.shown.since(pushed.seen) >= 0:
                 return pushed
             return replace(pushed, seen=listed.shown, how=how)
         if not listed.size or listed.key.endswith(_SETUP):
             return None
-        return fetch(client, self._settings, listed.key, listed.shown, how)
+        arrival = fetch(client, self._settings, listed.key, listed.shown, how)
+        if arrival is not None and arrival.size != listed.size:
+            raise Unreadable("protocol", f"an object of the bucket {self._settings.bucket} is not as long as listed")
+        return arrival
 
     def _messages(self, arrival: Arrival) -> Iterable[Message]:
         mail = arrival.mail

@@ -105,10 +105,11 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The first bytes of one object, and S3's wall time of it in whole seconds."""
+    """The first bytes of one object, S3's wall time of it in whole seconds, and how long it is as a whole."""
 
     raw: bytes
     modified: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +194,9 @@ class AwsClient:
                 answer = self._client("s3").get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{last}")
                 with answer["Body"] as body:
                     raw = body.read(last + 1)
-                fetched = Fetched(bytes(raw), _wall(answer["LastModified"]))
+                fetched = Fetched(bytes(raw), _wall(answer["LastModified"]), _whole_size(answer))
+                if len(fetched.raw) != min(fetched.size, last + 1):
+                    raise ValueError("an object was cut short")
                 metadata = {str(name).lower() for name in answer.get("Metadata") or {}}
         except _Absent:
             return None
@@ -385,6 +388,12 @@ def _page(answer: dict[str, Any], now: Instant) -> list[Listed]:
     return [
         Listed(str(raw["Key"]), _wall(raw["LastModified"]), int(raw["Size"]), now) for raw in answer.get("Contents", ())
     ]
+
+
+def _whole_size(answer: dict[str, Any]) -> int:
+    """The size of an object of which a range was asked for."""
+    total = str(answer.get("ContentRange") or "").rpartition("/")[2]
+    return int(total) if total else int(answer["ContentLength"])
 
 
 def _wall(modified: Any) -> int:

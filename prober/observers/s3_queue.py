@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
@@ -34,6 +34,7 @@ class Arrival:
     key: str
     mail: Mail
     modified: int
+    size: int
     seen: Instant
     how: How
     recipients: tuple[str, ...] = ()
@@ -167,7 +168,8 @@ def fetch(client: AwsClient, settings: S3Settings, key: str, seen: Instant, how:
     fetched = client.fetch(key)
     if fetched is None:
         return None
-    return Arrival(key, read_mail(fetched.raw, limit=settings.max_message_bytes), fetched.modified, seen, how)
+    mail = read_mail(fetched.raw, limit=settings.max_message_bytes)
+    return Arrival(key, mail, fetched.modified, fetched.size, seen, how)
 
 
 def tell(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *about: object) -> None:
@@ -177,9 +179,7 @@ def tell(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *about: obj
 
 
 def _told(arrival: Arrival, notice: Notice) -> Arrival:
-    return Arrival(
-        arrival.key, arrival.mail, arrival.modified, arrival.seen, arrival.how, notice.recipients, notice.waypoints
-    )
+    return replace(arrival, recipients=notice.recipients, waypoints=notice.waypoints)
 
 
 async def _join(thread: threading.Thread, ended: asyncio.Event, within: float) -> None:

@@ -347,8 +347,9 @@ class _Inbox(asyncio.Queue[Posted]):
 
 
 def _places(cursor: str | None, world_id: str) -> dict[str, int]:
-    """The next number of each board by a cursor; nothing for none and for one of another world."""
-    if cursor is None:
+    """The next number of each board by a cursor; nothing for none, for one of another world, and for what is none."""
+    try:
+        said: Any = json.loads(cursor or "{}")
+        return {str(address): int(number) for address, number in said["next"].items() if said["world"] == world_id}
+    except (ValueError, TypeError, KeyError, AttributeError):
         return {}
-    said: Any = json.loads(cursor)
-    return dict(said["next"]) if said.get("world") == world_id else {}

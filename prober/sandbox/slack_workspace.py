@@ -132,6 +132,10 @@ class Workspace:
         history.messages.clear()
         history.stamps.clear()
 
+    def forget(self, channel_id: str, ts: str) -> None:
+        """Let a message of the publishing system vanish, as its author would."""
+        self._delete(self.publisher, {"channel": channel_id, "ts": ts})
+
     def append(self, author: Grant, channel_id: str, text: str, body: Json) -> Json:
         """Let ``author`` say something in a channel, and announce it; return the message."""
         history = self._histories[channel_id]

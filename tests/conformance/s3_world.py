@@ -130,6 +130,13 @@ async def open_bucket(world_id: str) -> AsyncIterator[Bucket]:
         await servers.stop()
 
 
+def no_reading(bucket: Bucket) -> dict[str, object]:
+    """A policy under which everything is listed and nothing can be read."""
+    resource = f"arn:aws:s3:::{bucket.servers.bucket}/*"
+    statement = {"Effect": "Deny", "Principal": "*", "Action": "s3:GetObject", "Resource": resource}
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
 def mail(subject: str, to: str = ADA) -> bytes:
     return f"From: news@target.example\r\nTo: {to}\r\nSubject: {subject}\r\n\r\nbody of {subject}\r\n".encode()
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import statistics
 from collections.abc import AsyncIterator
-from contextlib import suppress
 
 import pytest
 
-from prober.clock import SystemClock
-from prober.errors import Unreadable
 from prober.interval import offset_from_exchange
-from prober.model import Batch, How
-from prober.observers.discord import DiscordObserver
+from prober.model import How
 from tests.conformance.discord_world import ALERTS, NEWS, World, running
 
 
@@ -69,37 +64,6 @@ async def test_a_cursor_resumes_in_a_new_observer(world: World) -> None:
     assert all(reading.continues for reading in batch.readings.values())
 
 
-async def test_nothing_is_missed_across_a_hundred_dropped_connections(world: World) -> None:
-    """Every message that came while the connection fell a hundred times is returned, in complete reads."""
-    posted: list[str] = []
-    found: set[str] = set()
-    async with world.observer() as observer:
-        cursor = (await observer.read(None)).cursor
-        for number in range(100):
-            found |= {message.id for message in await world.pushing(observer)}
-            posted.append(await world.server.post(ALERTS, f"before {number}"))
-            world.server.drop_connections()
-            posted.append(await world.server.post(NEWS, f"after {number}"))
-            async with asyncio.timeout(5):
-                wake = await observer.wait(world.clock.now().plus(60))
-            found |= {message.id for message in wake.pushed}
-            if number % 10 == 9:
-                batch = await read_through(observer, cursor)
-                assert all(reading.continues for reading in batch.readings.values())
-                cursor, found = batch.cursor, found | {message.id for message in batch.messages}
-    assert found == set(posted)
-    assert world.server.identifies == 1
-
-
-async def read_through(observer: DiscordObserver, cursor: str | None) -> Batch:
-    """A read, again where a connection was dropped under it."""
-    async with asyncio.timeout(10):
-        while True:
-            with suppress(Unreadable):
-                return await observer.read(cursor)
-            await observer.wait(SystemClock().now().plus(1))
-
-
 async def test_a_replay_is_an_upper_bound_only_and_asks_for_a_read(world: World) -> None:
     """What a RESUME replays is labelled history, and every reconnect asks for a read."""
     async with world.observer() as observer:
@@ -124,26 +88,6 @@ async def test_a_requested_reconnect_resumes_and_a_lost_session_identifies_anew(
         await world.heard(observer, lambda _: world.server.identifies == 2 and observer.pushing)
         posted = await world.server.post(NEWS, "again")
         assert [message.id for message in await world.heard(observer, bool)] == [posted]
-
-
-async def test_a_pushed_message_keeps_its_first_receipt_when_it_is_read(world: World) -> None:
-    """A read returns a message that was pushed with the instant of the push."""
-    async with world.observer() as observer:
-        await world.pushing(observer)
-        cursor = (await observer.read(None)).cursor
-        await world.server.post(ALERTS, "once")
-        (pushed,) = await world.heard(observer, bool)
-        assert (await observer.read(cursor)).messages == (pushed,)
-
-
-async def test_a_dropped_push_is_found_by_a_read(world: World) -> None:
-    """Silence on the gateway hides nothing: a read finds what was never pushed, and says poll."""
-    async with world.observer() as observer:
-        await world.pushing(observer)
-        cursor = (await observer.read(None)).cursor
-        world.faults.late = None
-        posted = await world.server.post(ALERTS, "unpushed")
-        assert [(each.id, each.how) for each in (await observer.read(cursor)).messages] == [(posted, How.POLL)]
 
 
 async def test_a_message_with_a_lower_id_that_shows_later_is_not_missed(world: World) -> None:

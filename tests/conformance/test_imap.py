@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 import pytest
 from imapclient import IMAPClient
 
-from prober.clock import Instant
 from prober.errors import Unreadable
 from prober.model import Batch, Channel, ChannelKind, How, Message
 from prober.observers.imap import ImapObserver, whole_reading
@@ -73,35 +72,6 @@ async def test_pushes_are_quick(post: Post) -> None:
     assert sorted(taken)[20] < 0.04
 
 
-async def test_what_was_there_before_is_not_read(post: Post) -> None:
-    """Without a cursor the observer begins now, however much lies in the mailbox, and says that it begins."""
-    for number in range(50):
-        await post.deliver(f"{number}")
-    async with post.observer() as observer:
-        batch = await observer.read(None)
-        assert batch.messages == ()
-        assert not batch.readings["email"].continues
-        assert batch.readings["email"].started.since(post.truth[-1].after) > 0
-        await post.deliver("new")
-        batch = await observer.read(batch.cursor)
-        assert subjects(batch.messages) == ["new"]
-        assert batch.readings["email"].continues
-
-
-async def test_silence_is_no_reading_and_a_read_moves_the_watermark(post: Post) -> None:
-    """With every push dropped a wait ends without news, and the next read finds the mail by itself."""
-    post.faults.drops_pushes = True
-    async with post.observer() as observer:
-        first = await observer.read(None)
-        await post.deliver("unannounced")
-        assert not (await observer.wait(soon(0.2))).unread
-        batch = await observer.read(first.cursor)
-    assert [message.how for message in batch.messages] == [How.POLL]
-    reading = batch.readings["email"]
-    assert reading.started.since(first.readings["email"].started) > 0
-    assert reading.ended.since(reading.started) >= 0
-
-
 async def test_what_is_announced_beside_an_answer_is_news(post: Post) -> None:
     """A mail that the server announces with an answer, and so will never push, wakes the observer all the same."""
     async with post.observer(junk="none") as observer:
@@ -142,28 +112,6 @@ async def test_a_lost_push_shows_when_idle_is_entered_anew(post: Post) -> None:
         assert (await observer.wait(soon())).unread
 
 
-async def test_a_reading_covers_what_was_visible_at_its_start(post: Post) -> None:
-    """While mail flows, every message that was visible when a read started has been returned when it ends."""
-    post.faults.drops_pushes = True
-    seen: dict[str, Instant] = {}
-
-    async def flow() -> None:
-        for number in range(150):
-            await post.deliver(f"{number}")
-            await CLOCK.sleep(0.002)
-
-    async with post.observer(junk="none") as observer:
-        batch = await observer.read(None)
-        flowing = asyncio.create_task(flow())
-        while not flowing.done() or len(seen) < 150:
-            batch = await observer.read(batch.cursor)
-            seen |= {message.id: message.seen for message in batch.messages}
-            started = batch.readings["email"].started
-            due = [visible.message_id for visible in post.truth if started.since(visible.after) >= 0]
-            assert set(due) <= set(seen)
-        await flowing
-
-
 async def test_nothing_is_missed_across_a_hundred_drops(post: Post) -> None:
     """While connections are cut a hundred times every mail is read, once, and coverage never breaks."""
     async with post.observer(read_timeout=2) as observer:
@@ -181,23 +129,6 @@ async def test_nothing_is_missed_across_a_hundred_drops(post: Post) -> None:
         await flowing
     assert sorted(message.id for message in messages) == sorted(visible.message_id for visible in post.truth)
     assert sum(message.misplaced for message in messages) == 24
-    assert batch.readings["email"].continues
-
-
-async def test_sight_returns_with_the_server(post: Post) -> None:
-    """While the server is away reads say so; when it is back the first read finds what came meanwhile, as history."""
-    async with post.observer() as observer:
-        batch = await observer.read(None)
-        await post.servers.suspend()
-        assert (await observer.wait(soon())).unread, "a lost connection is a reason to read"
-        with pytest.raises(Unreadable) as blind:
-            await observer.read(batch.cursor)
-        assert blind.value.reason == "unreachable"
-        await post.deliver("meanwhile")
-        await post.servers.resume()
-        batch = await observer.read(batch.cursor)
-    assert subjects(batch.messages) == ["meanwhile"]
-    assert [message.how for message in batch.messages] == [How.HISTORY]
     assert batch.readings["email"].continues
 
 

@@ -218,19 +218,6 @@ async def test_leaving_while_connecting() -> None:
     assert open_descriptors() <= descriptors
 
 
-async def test_a_cancelled_read_harms_nobody(post: Post) -> None:
-    """A read that its caller gives up leaves the observer able to read on."""
-    async with post.observer() as observer:
-        batch = await observer.read(None)
-        await post.deliver("kept")
-        reading = asyncio.create_task(observer.read(batch.cursor))
-        await asyncio.sleep(0)
-        reading.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await reading
-        assert subjects((await observer.read(batch.cursor)).messages) == ["kept"]
-
-
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
     """A certificate for 127.0.0.1, and a server's context with it."""

@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import threading
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
-from prober.clock import Instant
-from prober.errors import Unreadable
-from prober.model import Batch, Channel, ChannelKind, How, Message
+from prober.model import Channel, ChannelKind, How
 from prober.observers import s3
 from tests.conformance.s3_world import ADA, CLOCK, INBOX, Bucket, mail, open_bucket, pushed, soon, subjects
 
@@ -82,21 +79,6 @@ async def test_what_was_there_before_is_not_read(bucket: Bucket) -> None:
         assert observer.poll == 5.0
 
 
-async def test_silence_is_no_reading_and_a_read_moves_the_watermark(bucket: Bucket) -> None:
-    """With every notification dropped a wait ends without news, and the next read finds the mail by itself."""
-    bucket.faults.late = None
-    async with bucket.observer() as observer:
-        first = await observer.read(None)
-        await bucket.deliver("unannounced")
-        wake = await observer.wait(soon(0.2))
-        batch = await observer.read(first.cursor)
-    assert (wake.pushed, wake.unread) == ((), False)
-    assert [message.how for message in batch.messages] == [How.POLL]
-    reading = batch.readings["email-s3"]
-    assert reading.started.since(first.readings["email-s3"].started) > 0
-    assert reading.ended.since(reading.started) >= 0
-
-
 async def test_a_late_notification_of_what_was_read_pushes_nothing(bucket: Bucket) -> None:
     """What a listing has found first is not fetched again when its notification comes, which is then deleted."""
     bucket.faults.late = None
@@ -161,59 +143,6 @@ async def test_a_notification_without_its_object_asks_for_a_read(bucket: Bucket)
         assert (await observer.read(batch.cursor)).messages == ()
 
 
-async def test_nothing_is_missed_while_connections_are_cut(bucket: Bucket) -> None:
-    """While every connection is cut again and again each mail is read, once, and coverage never breaks."""
-    expected: set[str] = set()
-
-    async def flow() -> None:
-        for number in range(60):
-            expected.add(await bucket.deliver(f"{number}"))
-            bucket.servers.drop_connections()
-
-    async with bucket.observer() as observer:
-        batch = await observer.read(None)
-        flowing = asyncio.create_task(flow())
-        messages, batch = await collect(observer, batch, lambda seen: flowing.done() and len(seen) >= len(expected))
-        await flowing
-    assert sorted(message.id for message in messages) == sorted(expected)
-    assert batch.readings["email-s3"].continues
-
-
-async def test_sight_returns_with_the_server(bucket: Bucket) -> None:
-    """While AWS is away reads say so; when it is back the first read finds what came meanwhile, as history."""
-    async with bucket.observer() as observer:
-        batch = await observer.read(None)
-        await bucket.servers.suspend()
-        assert (await observer.wait(soon())).unread, "a lost queue is a reason to read"
-        assert "cannot receive" in observer.push_trouble
-        with pytest.raises(Unreadable) as blind:
-            await observer.read(batch.cursor)
-        assert blind.value.reason == "unreachable"
-        bucket.put("meanwhile", mail("meanwhile"))
-        await bucket.servers.resume()
-        batch = await observer.read(batch.cursor)
-        assert subjects(batch.messages) == ["meanwhile"]
-        assert [message.how for message in batch.messages] == [How.HISTORY]
-        assert batch.readings["email-s3"].continues
-        await until(lambda: not observer.push_trouble)
-
-
-async def test_another_instance_resumes(bucket: Bucket) -> None:
-    """A cursor means the same to a later observer: nothing twice, nothing missing, coverage unbroken."""
-    async with bucket.observer() as observer:
-        cursor = (await observer.read(None)).cursor
-        await bucket.deliver("one")
-        await pushed(observer)
-        batch = await observer.read(cursor)
-        assert subjects(batch.messages) == ["one"]
-    await bucket.deliver("two")
-    async with bucket.observer(queue_url=None) as observer:
-        batch = await observer.read(batch.cursor)
-        assert subjects(batch.messages) == ["two"]
-        assert batch.readings["email-s3"].continues
-        assert (await observer.read(batch.cursor)).messages == ()
-
-
 async def test_a_cursor_of_another_bucket_begins_anew(bucket: Bucket) -> None:
     """What was read of another prefix, or cannot be understood, says nothing here."""
     await bucket.deliver("old")
@@ -254,26 +183,6 @@ async def test_a_flood_is_read_in_parts_that_cover_nothing_yet(bucket: Bucket) -
     assert len({message.id for message in (*first.messages, *second.messages)}) == s3.MOST_MESSAGES + 5
 
 
-async def test_a_reading_covers_what_was_visible_at_its_start(bucket: Bucket) -> None:
-    """While mail flows, every message that was visible when a read started has been returned when it ends."""
-    bucket.faults.late = None
-    seen: dict[str, Instant] = {}
-
-    async def flow() -> None:
-        for number in range(40):
-            await bucket.deliver(f"{number}")
-
-    async with bucket.observer(queue_url=None) as observer:
-        batch = await observer.read(None)
-        flowing = asyncio.create_task(flow())
-        while not flowing.done() or len(seen) < 40:
-            batch = await observer.read(batch.cursor)
-            seen |= {message.id: message.seen for message in batch.messages}
-            started = batch.readings["email-s3"].started
-            assert {one.message_id for one in bucket.truth if started.since(one.after) >= 0} <= set(seen)
-        await flowing
-
-
 async def test_an_object_that_was_removed_is_no_error(bucket: Bucket) -> None:
     """What a lifecycle rule or a person removes is forgotten, and the reads go on."""
     async with bucket.observer(queue_url=None) as observer:
@@ -311,34 +220,6 @@ async def test_a_huge_mail_is_read_up_to_its_bound(bucket: Bucket) -> None:
     assert sum(map(len, message.texts)) < 10_000
 
 
-async def test_leaving_ends_every_thread(bucket: Bucket) -> None:
-    """No thread of the observer is left when it has been left, also in the middle of a long poll or an outage."""
-    before = own_threads()
-    for out in (False, True):
-        observer = bucket.observer()
-        async with observer:
-            await observer.read(None)
-            assert len(own_threads() - before) == 2
-            if out:
-                await bucket.servers.suspend()
-        assert own_threads() == before
-        with pytest.raises(Unreadable):
-            await observer.read(None)
-
-
-async def test_a_cancelled_read_leaves_the_observer_whole(bucket: Bucket) -> None:
-    """A read that nobody waits for any more loses nothing: the next one from the same cursor returns it."""
-    async with bucket.observer(queue_url=None) as observer:
-        batch = await observer.read(None)
-        await bucket.deliver("still there")
-        reading = asyncio.create_task(observer.read(batch.cursor))
-        await asyncio.sleep(0)
-        reading.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await reading
-        assert subjects((await observer.read(batch.cursor)).messages) == ["still there"]
-
-
 def s3_event(bucket: Bucket, key: str) -> dict[str, object]:
     return {
         "Records": [
@@ -357,29 +238,9 @@ def ses_notification(bucket: Bucket, key: str) -> dict[str, object]:
     return {"notificationType": "Received", "mail": {}, "receipt": {"recipients": [ADA], "action": action}}
 
 
-def own_threads() -> set[threading.Thread]:
-    return {thread for thread in threading.enumerate() if thread.name.startswith(("s3-", "sqs-"))}
-
-
 async def until(true: object) -> None:
     """Wait until a condition that nothing announces has come true."""
     assert callable(true)
     async with asyncio.timeout(30):
         while not await asyncio.to_thread(true):
             await CLOCK.sleep(0.02)
-
-
-async def collect(observer: s3.S3Observer, batch: Batch, enough: object) -> tuple[list[Message], Batch]:
-    """Read, through every failure, until enough messages are seen."""
-    assert callable(enough)
-    messages: list[Message] = []
-    async with asyncio.timeout(50):
-        while not enough(messages):
-            try:
-                batch = await observer.read(batch.cursor)
-            except Unreadable:
-                await observer.wait(soon(0.02))
-                continue
-            messages += batch.messages
-            await observer.wait(soon(0.02))
-    return messages, batch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -17,7 +16,7 @@ from prober.errors import Unreadable
 from prober.observers import s3_client
 from prober.observers.s3 import S3Observer, S3Settings
 from prober.observers.s3_client import AwsClient
-from tests.conformance.s3_world import CLOCK, INBOX, Bucket, mail, open_bucket, soon, subjects
+from tests.conformance.s3_world import CLOCK, INBOX, Bucket, open_bucket, soon
 
 CANARY = "canary-secret-access-key-1"
 
@@ -62,21 +61,6 @@ async def test_missing_rights_are_told_with_what_is_needed(bucket: Bucket) -> No
         error = await reason(bucket.observer(queue_url=None, **keys))
     assert error.reason == "missing_access"
     assert "s3:ListBucket" in error.detail
-
-
-async def test_an_object_that_may_not_be_read_blinds(bucket: Bucket) -> None:
-    """A listing that shows what may not be read is no complete read; with the right back nothing is lost."""
-    s3 = bucket.servers.client("s3")
-    async with bucket.observer(queue_url=None) as observer:
-        batch = await observer.read(None)
-        bucket.put("sealed", mail("sealed"))
-        s3.put_bucket_policy(Bucket=bucket.servers.bucket, Policy=json.dumps(no_reading(bucket)))
-        with pytest.raises(Unreadable, match="missing_access"):
-            await observer.read(batch.cursor)
-        s3.delete_bucket_policy(Bucket=bucket.servers.bucket)
-        batch = await observer.read(batch.cursor)
-    assert subjects(batch.messages) == ["sealed"]
-    assert batch.readings["email-s3"].continues
 
 
 async def test_client_side_encryption_blinds(bucket: Bucket) -> None:
@@ -188,12 +172,6 @@ async def test_keys_are_never_shown() -> None:
         {"bucket": "b", "region": "r", "access_key_id": CANARY, "secret_access_key": CANARY}
     )
     assert CANARY not in repr(settings) + str(settings) + repr(AwsClient(settings, CLOCK))
-
-
-def no_reading(bucket: Bucket) -> dict[str, object]:
-    resource = f"arn:aws:s3:::{bucket.servers.bucket}/*"
-    statement = {"Effect": "Deny", "Principal": "*", "Action": "s3:GetObject", "Resource": resource}
-    return {"Version": "2012-10-17", "Statement": [statement]}
 
 
 def scripted_observer(url: str, **changes: object) -> S3Observer:

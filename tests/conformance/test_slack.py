@@ -106,13 +106,6 @@ async def test_a_lost_anchor_begins_anew(server: SlackServer) -> None:
         assert (await observer.read(batch.cursor)).readings["slack"].continues
 
 
-@pytest.mark.parametrize("cursor", ["", "nonsense", "[]", '{"C0PUBLIC": 7}'])
-async def test_a_cursor_that_cannot_be_understood_is_a_lost_one(server: SlackServer, cursor: str) -> None:
-    """A damaged cursor begins anew instead of failing for ever."""
-    async with observer_of(server) as observer:
-        assert not (await observer.read(cursor)).readings["slack"].continues
-
-
 async def test_another_workspace_behind_the_same_names_begins_anew(server: SlackServer, weather: Weather) -> None:
     """A cursor of one world never continues in another."""
     async with observer_of(server) as observer:
@@ -127,36 +120,20 @@ async def test_another_workspace_behind_the_same_names_begins_anew(server: Slack
 
 
 BLINDNESS: dict[str, tuple[Callable[[SlackServer, Weather], object], Callable[[SlackServer, Weather], object], str]] = {
-    "expired": (lambda s, w: s.expire_tokens(), lambda s, w: s.expire_tokens(""), "auth"),
     "refused": (lambda s, w: setattr(w, "logins", False), lambda s, w: setattr(w, "logins", True), "auth"),
-    "public scope": (
-        lambda s, w: s.revoke_scope("channels:history"),
-        lambda s, w: s.grant_scope("channels:history"),
-        "missing_scope",
-    ),
     "private scope": (
         lambda s, w: s.revoke_scope("groups:history"),
         lambda s, w: s.grant_scope("groups:history"),
         "missing_scope",
     ),
-    "left public": (lambda s, w: s.leave(PUBLIC), lambda s, w: s.join(PUBLIC), "not_in_channel"),
     "left private": (lambda s, w: s.leave(PRIVATE), lambda s, w: s.join(PRIVATE), "not_in_channel"),
-    "garbage": (
-        lambda s, w: w.requests.update({"conversations.history": RequestFault(garbage=True)}),
-        lambda s, w: w.requests.clear(),
-        "protocol",
-    ),
-    "503": (
-        lambda s, w: w.requests.update({"conversations.history": RequestFault(status=503)}),
-        lambda s, w: w.requests.clear(),
-        "unreachable",
-    ),
     "reset": (
         lambda s, w: w.requests.update({"conversations.history": RequestFault(status=0)}),
         lambda s, w: w.requests.clear(),
         "unreachable",
     ),
 }
+"""What the suite for all observers does not put in the way of its one channel."""
 
 
 @pytest.mark.parametrize("name", BLINDNESS)

@@ -9,16 +9,13 @@ from contextlib import AsyncExitStack
 import aiohttp
 import pytest
 
-from prober.errors import Unreadable
 from prober.model import How, Wake
-from prober.observers.slack import SlackObserver
 from prober.sandbox.faults import RequestFault
 from prober.sandbox.slack import SlackServer
 from prober.sandbox.truth import Truth
 from tests.conformance.slack_world import (
     APP,
     CLOCK,
-    PRIVATE,
     PUBLIC,
     Weather,
     listening,
@@ -57,64 +54,6 @@ async def test_a_push_is_seen_within_milliseconds_of_the_truth(server: SlackServ
     assert message.sender == server.workspace.publisher.bot_id
     assert message.stamp is not None
     assert message.stamp.at == int(float(ts))  # the digits behind the second are an id, no clock
-
-
-async def test_a_read_keeps_the_earlier_sighting_of_a_push(server: SlackServer) -> None:
-    """A message that was pushed before it was read is returned with the push's instant."""
-    async with listening(server) as (observer, cursor):
-        await server.post(PUBLIC, "both ways")
-        message = await pushed(observer)
-        batch = await observer.read(cursor)
-    assert batch.messages == (message,)
-
-
-async def test_a_push_that_is_lost_is_found_by_the_next_read(server: SlackServer, weather: Weather) -> None:
-    """Silence on the connection proves nothing: the read shows the message, as found by poll."""
-    async with listening(server) as (observer, cursor):
-        weather.late = None
-        ts = await server.post(PUBLIC, "never pushed")
-        batch = await observer.read(cursor)
-    assert [(message.id, message.how) for message in batch.messages] == [(ts, How.POLL)]
-
-
-async def test_nothing_is_missed_across_a_hundred_lost_connections(server: SlackServer) -> None:
-    """Messages flow while the connection is cut a hundred times: each is seen, by push or by the reads asked for."""
-    posted: set[str] = set()
-    seen: set[str] = set()
-
-    async def disturb() -> None:
-        for number in range(100):
-            posted.add(await server.post(PUBLIC if number % 2 else PRIVATE, f"before {number}"))
-            server.drop_connections()
-            posted.add(await server.post(PUBLIC, f"after {number}"))
-            await server.connected()
-
-    async with listening(server) as (observer, beginning):
-        cursor = beginning
-        disturbing = asyncio.create_task(disturb())
-        async with asyncio.timeout(40):
-            while not disturbing.done() or not posted <= seen:
-                wake = await observer.wait(CLOCK.now().plus(5))
-                seen |= {message.id for message in wake.pushed}
-                if wake.unread:
-                    cursor, found = await read_if_reachable(observer, cursor)
-                    seen |= found
-        await disturbing
-    assert seen == posted
-    assert len(posted) == 200
-    assert server.requests["apps.connections.open"] >= 100
-
-
-async def read_if_reachable(observer: SlackObserver, cursor: str) -> tuple[str, set[str]]:
-    """The new cursor and the ids found; the old cursor where the connection was cut meanwhile."""
-    try:
-        batch = await observer.read(cursor)
-    except Unreadable as reason:
-        if reason.reason != "unreachable":
-            raise
-        return cursor, set()
-    assert all(reading.continues for reading in batch.readings.values())
-    return batch.cursor, {message.id for message in batch.messages}
 
 
 async def test_an_outage_is_told_and_ends_soon_after_the_server_is_back(server: SlackServer) -> None:
@@ -230,14 +169,3 @@ async def test_leaving_is_quick_and_leaves_nothing_behind(server: SlackServer) -
         await server.resume()
     leaked = {task for task in asyncio.all_tasks() - tasks if "slack" in task.get_name()}
     assert leaked == set()
-
-
-async def test_a_cancelled_wait_loses_no_push(server: SlackServer) -> None:
-    """What was pushed while a wait was being cancelled is returned by the next one."""
-    async with listening(server) as (observer, _):
-        waiting = asyncio.create_task(observer.wait(CLOCK.now().plus(30)))
-        await observer.control("slack")
-        ts = await server.post(PUBLIC, "kept")
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
-        assert (await pushed(observer)).id == ts

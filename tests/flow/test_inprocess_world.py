@@ -111,18 +111,6 @@ async def test_a_read_begins_now_and_then_misses_nothing() -> None:
         assert not (await observer.read(second.cursor)).messages
 
 
-async def test_a_cursor_serves_another_observer() -> None:
-    """A cursor resumes in a new instance, which reports what it finds as history."""
-    rig = Rig()
-    first, second = rig.observer("discord"), rig.observer("discord")
-    async with entered(rig, first, second):
-        cursor = (await first.read(None)).cursor
-        await rig.publish("discord")
-        await rig.clock.advance(2)
-        (message,) = (await second.read(cursor)).messages
-        assert message.how is How.HISTORY
-
-
 async def test_a_cursor_of_another_world_begins_anew() -> None:
     """A vanished world's cursor never counts as continued."""
     rig = Rig()
@@ -130,20 +118,6 @@ async def test_a_cursor_of_another_world_begins_anew() -> None:
     async with entered(rig, observer):
         batch = await observer.read('{"world": "gone", "next": {"C0": 3}}')
         assert not batch.readings["slack"].continues
-
-
-async def test_a_pushed_message_keeps_its_instant_when_it_is_read() -> None:
-    """A read that finds what was pushed before says push, and when that was."""
-    rig = Rig()
-    observer = rig.observer("slack")
-    async with entered(rig, observer):
-        cursor = (await observer.read(None)).cursor
-        waiting = asyncio.ensure_future(observer.wait(rig.clock.now().plus(60)))
-        await rig.publish("slack")
-        await rig.clock.advance(5)
-        (pushed,) = (await waiting).pushed
-        (found,) = (await observer.read(cursor)).messages
-        assert (found.how, found.seen) == (How.PUSH, pushed.seen)
 
 
 async def test_an_outage_blinds_and_then_all_is_found() -> None:
