@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from prober.clock import Instant, SystemClock
 from prober.model import Channel, ChannelKind, How
 from prober.observers import s3
+from prober.observers.s3 import S3Observer
 from tests.conformance.s3_world import ADA, CLOCK, INBOX, Bucket, mail, open_bucket, pushed, soon, subjects
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -92,6 +94,32 @@ async def test_a_late_notification_of_what_was_read_pushes_nothing(bucket: Bucke
         marker = await bucket.deliver("behind it")
         assert [message.id for message in await pushed(observer)] == [marker]
         await until(lambda: bucket.left() == 0)
+
+
+async def test_mails_that_the_queue_does_not_tell_of_are_trouble(bucket: Bucket) -> None:
+    """Who shares its queue with another consumer, or is told by no rule, hears of it; a late word takes it back."""
+    clock = Skipping()
+    bucket.faults.late = None
+    async with S3Observer("ses", bucket.settings(), (INBOX,), clock) as observer:
+        batch = await observer.read(None)
+        batch = await observer.read(batch.cursor)
+        keys = [await bucket.deliver(f"{number}") for number in range(3)]
+        batch = await observer.read(batch.cursor)
+        assert len(batch.messages) == 3
+        assert observer.push_trouble == "", "a notification may take its time"
+        clock.ahead = 3600.0
+        assert "of 3 mails in the bucket the queue told nothing: another consumer" in observer.push_trouble
+        bucket.send(ses_notification(bucket, keys[0]))
+        await until(lambda: not observer.push_trouble)
+
+
+class Skipping(SystemClock):
+    """The machine's clock, of which a test may say that time has passed."""
+
+    ahead = 0.0
+
+    def now(self) -> Instant:
+        return super().now().plus(self.ahead)
 
 
 async def test_each_form_of_notification_is_understood(bucket: Bucket) -> None:

@@ -110,6 +110,23 @@ async def test_every_strange_answer_is_unreadable(status: int, body: str, expect
         assert (await reason(scripted_observer(url))).reason == expected
 
 
+@pytest.mark.parametrize("headers", [{"Content-Range": "bytes 0-3/90"}, {}])
+async def test_an_object_that_is_cut_short_is_no_mail(headers: Mapping[str, str]) -> None:
+    """Less than the range says, or than the listing showed, blinds: what was cut off may be what we look for."""
+    listed = (
+        "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>inbound/x</Key><Size>90</Size>"
+        "<LastModified>2026-11-23T10:00:00.000Z</LastModified></Contents></ListBucketResult>"
+    )
+    told = {"Last-Modified": "Mon, 23 Nov 2026 10:00:00 GMT", **headers}
+    empty = "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+    answers = {"/": (200, empty), "/b/inbound/x": (206, "Subj")}
+    async with scripted(answers, told) as url, scripted_observer(url) as observer:
+        cursor = (await observer.read(None)).cursor
+        answers["/"] = (200, listed)
+        with pytest.raises(Unreadable, match="protocol"):
+            await observer.read(cursor)
+
+
 async def test_silence_ends_in_time() -> None:
     """A server that takes the connection and says nothing is a time-out."""
     async with silent() as url:
@@ -181,12 +198,14 @@ def scripted_observer(url: str, **changes: object) -> S3Observer:
 
 
 @asynccontextmanager
-async def scripted(answers: Mapping[str, tuple[int, str]]) -> AsyncIterator[str]:
+async def scripted(
+    answers: Mapping[str, tuple[int, str]], headers: Mapping[str, str] | None = None
+) -> AsyncIterator[str]:
     """A server that answers by path, and to every other path as to ``/``; its address."""
 
     async def answer(request: web.Request) -> web.Response:
         status, body = answers.get(request.path) or answers["/"]
-        return web.Response(status=status, text=body)
+        return web.Response(status=status, text=body, headers=headers)
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
