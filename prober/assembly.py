@@ -19,7 +19,6 @@ from prober.observers import Observer, Witness
 from prober.processes import this_process
 from prober.stages import Flow, Watch
 from prober.targets import Target
-from prober.upkeep import upkeep_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +150,6 @@ async def open_flow(
 
     ``short_lived`` overrules the configuration by SHORT_LIVED.
     """
-    upkeep = upkeep_of(settings)
     target = await stack.enter_async_context(_target_plan(settings).make(clock))
     made = [_watch(settings, name, clock, short_lived=short_lived) for name in settings.observers]
     watches = tuple(watch for watch in made if watch is not None)
@@ -171,7 +169,7 @@ async def open_flow(
         location=settings.location,
         taken_by=this_process(),
         witnesses=tuple(witnesses),
-        upkeep=upkeep,
+        upkeep=settings.limits.upkeep,
     )
 
 

@@ -9,9 +9,11 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, Field
 
+from prober.clean_up import Upkeep
 from prober.launching import Budget, Limits, Maintenance
 from prober.model import ChannelKind, Schedule
 from prober.schedule import validate as validate_schedule
+from prober.upkeep_form import RetentionForm, SweepForm, upkeep_of
 from prober.validation import NAMED, Form, Name, Seconds
 from prober.yaml_source import Loc
 
@@ -41,21 +43,26 @@ class MaintenanceForm(Form):
 
 
 class LimitsForm(BudgetForm):
-    """Budgets in all and of single scenarios, maintenance windows, the kill switch, what a message costs."""
+    """Budgets in all and of single scenarios, maintenance windows, the kill switch, what a message costs, and how long
+    debris and records stay."""
 
     scenarios: dict[Name, BudgetForm] = Field(default_factory=dict, json_schema_extra=NAMED)
     maintenance: tuple[MaintenanceForm, ...] = ()
     kill_switch: Annotated[str, Field(min_length=1)] | None = None
     prices: dict[ChannelKind, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    sweep: SweepForm = SweepForm()
+    retention: RetentionForm = RetentionForm()
 
 
 @dataclass(frozen=True, slots=True)
 class LimitSettings:
-    """The limits, the path of the kill switch (empty: none), and prices in US dollars by kind of channel."""
+    """The limits, the path of the kill switch (empty: none), prices in US dollars by kind of channel, and how long
+    debris and records stay."""
 
     limits: Limits = field(default_factory=Limits)
     kill_switch: str = ""
     prices: Mapping[str, float] = field(default_factory=lambda: {str(kind): price for kind, price in PRICES.items()})
+    upkeep: Upkeep = field(default_factory=Upkeep)
 
 
 def limits_of(form: LimitsForm, folder: Path) -> LimitSettings:
@@ -68,6 +75,7 @@ def limits_of(form: LimitsForm, folder: Path) -> LimitSettings:
         ),
         str(folder / Path(form.kill_switch).expanduser()) if form.kill_switch else "",
         {str(kind): price for kind, price in {**PRICES, **form.prices}.items()},
+        upkeep_of(form.sweep, form.retention),
     )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import secrets
+from pathlib import Path
 
 import pytest
 
 from prober.clean_up import (
+    DAY,
     FIRST_PAUSE,
     LONGEST_PAUSE,
     Ended,
@@ -20,6 +22,8 @@ from prober.clean_up import (
     next_attempt,
 )
 from prober.clock import Instant
+from prober.config import load_settings
+from prober.errors import ConfigurationError
 from prober.marker import Keyring, SigningKey, find, mint, mint_content_id
 from prober.model import Outcome, Timeliness
 from prober.sweep import Allowance
@@ -113,3 +117,17 @@ def test_no_limit_is_bounded_by_the_batch_alone() -> None:
     allowance = Allowance(None)
     allowance.spend(10_000)
     assert allowance.left(at(0)) == 100
+
+
+def test_times_that_contradict_each_other_are_told_with_their_place(tmp_path: Path) -> None:
+    """A failure that would go before a success is an error that names the line."""
+    path = tmp_path / "prober.yaml"
+    path.write_text(
+        "environment: test\nkeys: [{id: a, secret: sixteen characters}]\nlimits:\n"
+        "  sweep: {success: 1h, failure: 5m}\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(ConfigurationError, match=r"prober\.yaml:4: limits.sweep.*failure is shorter than success"):
+        load_settings(path)
+    path.write_text(path.read_text(encoding="utf-8").replace("failure: 5m", "failure: 3d"), encoding="utf-8")
+    assert load_settings(path).limits.upkeep.keeping == Keeping(3600, 3 * DAY, 2 * DAY)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from prober.clean_up import Keeping, Retention, Upkeep
-from prober.config import Settings
 from prober.durations import parse_duration
-from prober.validation import Form, validate_adapter
+from prober.validation import Form
 
 _KEEPING, _RETENTION = Keeping(), Retention()
 
@@ -45,16 +44,6 @@ class RetentionForm(Form):
         return self
 
 
-class UpkeepForm(Form):
-    """What of ``limits`` says how long things stay; the rest belongs to others."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
-
-    sweep: SweepForm = SweepForm()
-    retention: RetentionForm = RetentionForm()
-
-
-def upkeep_of(settings: Settings) -> Upkeep:
-    """The configured times, or the usual ones. Raises ConfigurationError with file, line and field."""
-    form = validate_adapter(UpkeepForm, settings.limits, "limits")
-    return Upkeep(Keeping(**form.sweep.model_dump()), Retention(**form.retention.model_dump()))
+def upkeep_of(sweep: SweepForm, retention: RetentionForm) -> Upkeep:
+    """What the forms stand for."""
+    return Upkeep(Keeping(**sweep.model_dump()), Retention(**retention.model_dump()))
