@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from prober.errors import Unreadable
 from prober.model import Channel, ChannelKind, How
+from prober.observers.imap_connection import Lifeline
 from prober.observers.imap_folder import REREAD
+from prober.observers.imap_session import Session
+from prober.observers.imap_settings import ImapSettings
 from prober.sandbox.manual_clock import ManualClock
 from tests.real.imap_proxy import Manner, imap_proxy
 from tests.real.watching import (
@@ -124,6 +128,19 @@ async def test_a_recreated_folder_begins_a_new_since(inbox: Mailbox, folder: str
         assert not found.readings["email"].continues
         assert old[0].id != found.messages[0].id
         assert (await watched.read(found.cursor)).readings["email"].continues
+
+
+def test_an_answer_with_trouble_beside_it_is_no_reading(inbox: Mailbox) -> None:
+    """Of a folder that was made anew Dovecot says OK to NOOP, and NO beside it: that shows nothing of what is there."""
+    inbox.put(letter("old"), "Junk")
+    session = Session(ImapSettings.model_validate(inbox.settings()), "Junk", Lifeline())
+    try:
+        recreate(inbox, "Junk")
+        inbox.put(letter("new"), "Junk")
+        with pytest.raises(Unreadable):
+            session.synchronise()
+    finally:
+        session.close()
 
 
 async def test_a_moved_mail_is_the_same(inbox: Mailbox) -> None:
