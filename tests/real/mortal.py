@@ -25,6 +25,9 @@ from prober.ledger.ledger import Ledger
 from prober.resources import contents_directory, scenarios_directory
 from prober.scenario_files import load_scenarios
 
+SWEEP = {"plan_clean_ups", "end_clean_ups"}
+"""The transactions of a run that sweeps at its end; so does one in which nothing dies and the phase is ``swept``."""
+
 
 @dataclass(frozen=True)
 class Death:
@@ -67,7 +70,8 @@ async def live(config: str, ledger: str, death: Death, load: Load) -> None:
         names = [scenario.name, *(f"{scenario.name}-{number}" for number in range(1, load.count))]
         asked = [Asked(replace(bounded, name=name), channels) for name in names]
         listener = ViewListener(PlainView(sys.stderr))
-        await AdHocRun(flow, drafting(settings), asked, listener).run(asyncio.Event(), 45)
+        sweeping = death.job in SWEEP or death.phase == "swept"
+        await AdHocRun(flow, drafting(settings), asked, listener, sweeps=sweeping).run(asyncio.Event(), 45)
 
 
 if __name__ == "__main__":

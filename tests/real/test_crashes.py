@@ -16,7 +16,7 @@ from prober.config import dump_configuration
 from prober.ledger.ledger import Ledger
 from prober.ledger.tables import deliveries, steps
 from prober.sandbox.launch import SandboxProcess, start_sandbox
-from tests.flow.rig import conserved
+from tests.flow.rig import conserved, total
 
 BOUNDARIES = [
     ("plan_probes", 1),
@@ -87,3 +87,22 @@ async def test_death_at_a_commit_boundary(
         # What reached the target arrived, so it is on time; of what did not, nothing may be said before the horizon.
         truth = ("on_time", "delivered") if f"{probe}-0" in creates else ("None", "None")
         assert found == [truth] * 3
+
+
+@pytest.mark.parametrize("phase", ["before", "after"])
+@pytest.mark.parametrize(("job", "nth"), [("plan_clean_ups", 1), ("end_clean_ups", 2)])
+async def test_death_in_the_sweep(
+    world: tuple[SandboxProcess, Path], tmp_path: Path, phase: str, job: str, nth: int
+) -> None:
+    """A removal that was done and not recorded is repeated harmlessly: each clean-up ends once, no verdict moves."""
+    _, config = world
+    ledger = tmp_path / "ledger.sqlite"
+    assert await mortal(config, ledger, phase, job, nth) == -9
+    assert await mortal(config, ledger, "swept", "", 1) == 0
+    async with Ledger(str(ledger)) as book:
+        verdicts, _, whole = await book.read(on_record)
+        assert await book.read(total, "clean_ups_total", channel="email", kind="message") == 2
+        assert await book.read(total, "clean_ups_total", kind="publication") == 2
+        assert await book.read(total, "strays_total") == 0
+    assert whole
+    assert list(verdicts.values()) == [[("on_time", "delivered")] * 3] * 2
