@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
+
+import structlog
 
 from prober.clock import Clock
 from prober.config import Settings, validate_adapter
 from prober.draft import Drafting
-from prober.errors import ConfigurationError
+from prober.errors import ConfigurationError, TargetError
+from prober.findings import Examined
 from prober.ledger.ledger import Ledger
 from prober.marker import Keyring, SigningKey
 from prober.model import Channel
 from prober.observers import Observer, Witness
 from prober.processes import this_process
+from prober.safety import Bounds, Inventory, breaches, unverified
 from prober.stages import Flow, Watch
-from prober.targets import Target
+from prober.targets import Listing, Target
+
+VERIFIED_WITHIN = 5.0
+"""Seconds that a start waits for the target to list its channels and subscribers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +37,8 @@ class TargetPlan:
     templates: Mapping[str, str]
     sends_by_test: bool
     checks_text: bool
+    allowed: tuple[str, ...]
+    name_prefix: str
 
 
 WitnessMaker = Callable[[str, Mapping[str, Any], Clock], Witness]
@@ -40,7 +50,12 @@ def _publishing_module(raw: Mapping[str, Any]) -> TargetPlan:
 
     settings = validate_adapter(PublishingModuleSettings, raw)
     return TargetPlan(
-        lambda clock: PublishingModule(settings, clock), settings.templates, settings.send == "test", checks_text=False
+        lambda clock: PublishingModule(settings, clock),
+        settings.templates,
+        settings.send == "test",
+        checks_text=False,
+        allowed=settings.channels,
+        name_prefix=settings.name_prefix,
     )
 
 
@@ -51,7 +66,7 @@ def _http(raw: Mapping[str, Any]) -> TargetPlan:
     settings = read_settings(raw)
     return TargetPlan(
         lambda clock: HttpTarget(settings, clock), settings.templates, settings.steps.send is not None,
-        checks_text=settings.check_text,
+        checks_text=settings.check_text, allowed=settings.channels, name_prefix=settings.name_prefix,
     )  # fmt: skip
 
 
@@ -106,6 +121,24 @@ WITNESSES: Mapping[str, WitnessMaker] = {"s3": _ses}
 """Of an observer's adapter whoever tells what its provider says of mail on its way, to whomever it goes."""
 
 
+class Examine(Protocol):
+    """What ``observers/ADAPTER_examination.py`` offers as ``examine``.
+
+    It asks what its provider can tell about this account and these channels, and posts only with ``post``. Raises
+    ConfigurationError; whatever the provider does is in its findings.
+    """
+
+    async def __call__(
+        self, name: str, raw: Mapping[str, Any], channels: tuple[Channel, ...], clock: Clock, *, post: bool
+    ) -> Examined: ...
+
+
+def examiner(adapter: str) -> Examine:
+    """The examination of an adapter, which stands beside it in a file of its own."""
+    examine: Examine = import_module(f"prober.observers.{adapter}_examination").examine
+    return examine
+
+
 def load_adapters(settings: Settings | None) -> None:
     """Import the modules that :func:`open_flow` will need (None: those of the default sandbox)."""
     target = "publishing_module" if settings is None or settings.target is None else settings.target["adapter"]
@@ -134,6 +167,46 @@ def drafting(settings: Settings) -> Drafting:
     )
 
 
+def make_target(settings: Settings, clock: Clock) -> AbstractAsyncContextManager[Target]:
+    """The target of these settings, to be entered. Raises ConfigurationError, and OwnFault for an unusable token."""
+    return _target_plan(settings).make(clock)
+
+
+def bounds(settings: Settings) -> Bounds:
+    """What may be published to. Raises ConfigurationError."""
+    plan = _target_plan(settings)
+    channels = tuple(settings.channels.values())
+    return Bounds(plan.allowed, plan.name_prefix, channels, by_subscription=not plan.sends_by_test)
+
+
+async def verify_target(target: Target, settings: Settings) -> str:
+    """See that all that could be published to is named as a probe's and that nobody else is subscribed to it.
+
+    Every start does this before anything is published. What could not be verified, because the target does not
+    list it or does not answer now, is returned in a sentence ('' when all was): a target that fails is to be probed
+    all the same, and the allow-list holds. Raises ConfigurationError where it is not safe.
+    """
+    if not isinstance(target, Listing):
+        return unverified(Inventory())
+    try:
+        async with asyncio.timeout(VERIFIED_WITHIN):
+            inventory = await target.inventory()
+    except TargetError as error:
+        inventory = Inventory(why=str(error))
+    except TimeoutError:
+        inventory = Inventory(why=f"the target did not list them within {VERIFIED_WITHIN:g} s")
+    found = breaches(bounds(settings), inventory)
+    if found:
+        more = f"; {len(found) - 1} more: prober check" if len(found) > 1 else ""
+        problem = f"nothing is published: {found[0].sentence}"
+        raise ConfigurationError(problem, f"{found[0].mend}{more}", settings.source, field="target.channels")
+    return unverified(inventory)
+
+
+def _log_unverified(doubt: str) -> None:
+    structlog.get_logger().warning("The target's channels are not verified.", action="unverified", reason=doubt)
+
+
 SHORT_LIVED: Mapping[str, Mapping[str, Any]] = {
     "imap": {"idle": False},
     "slack": {"mode": "web"},
@@ -144,13 +217,20 @@ SHORT_LIVED: Mapping[str, Mapping[str, Any]] = {
 
 
 async def open_flow(
-    stack: AsyncExitStack, settings: Settings, ledger: Ledger, clock: Clock, *, short_lived: bool = False
+    stack: AsyncExitStack,
+    settings: Settings,
+    ledger: Ledger,
+    clock: Clock,
+    tell: Callable[[str], None] = _log_unverified,
+    *,
+    short_lived: bool = False,
 ) -> Flow:
-    """Enter the target and every observer that some channel needs. Raises ConfigurationError.
+    """Enter the target and every observer that some channel needs, and see that it is safe to publish.
 
-    ``short_lived`` overrules the configuration by SHORT_LIVED.
+    ``tell`` is told in a sentence what of that could not be verified. Raises ConfigurationError, also where the
+    target's channels or subscribers are not only ours. ``short_lived`` overrules the configuration by SHORT_LIVED.
     """
-    target = await stack.enter_async_context(_target_plan(settings).make(clock))
+    target = await stack.enter_async_context(make_target(settings, clock))
     made = [_watch(settings, name, clock, short_lived=short_lived) for name in settings.observers]
     watches = tuple(watch for watch in made if watch is not None)
     for watch in watches:
@@ -160,6 +240,8 @@ async def open_flow(
         for name, raw in settings.observers.items()
         if raw["adapter"] in WITNESSES
     ]
+    if doubt := await verify_target(target, settings):
+        tell(doubt)
     return Flow(
         ledger=ledger,
         target=target,

@@ -264,6 +264,98 @@ def sweep_(
     raise typer.Exit(sweep_command(output, ledger, config, max_time=max_time, dry_run=dry_run))
 
 
+CHECK_EPILOG = """\
+\b
+Examples:
+  prober check
+      Everything that a run on the configured target needs, one line
+      each, with the mend where something is wrong.
+
+\b
+  prober check -c staging.yaml --output json
+      The same for a program, before a deployment.
+
+\b
+  prober check --post
+      Besides, post one message of our own to each Slack and Discord
+      channel and look for it: proves the right to post, dates the clocks.
+
+\b
+  prober check --weather blind
+      What it looks like when mailboxes refuse the login (sandbox).
+
+\b
+Exit codes:
+  0  nothing is wrong (a line with ! is worth a look)
+  1  something is wrong with the target, an account, a channel, a key,
+     the clock or the ledger
+  2  wrong usage or configuration, or no target is configured
+  4  nothing is wrong as far as could be seen, but something could not be
+     examined: a provider, or a name that does not resolve
+"""
+
+
+@app.command(epilog=CHECK_EPILOG, short_help="Examine configuration, accounts, channels, clocks; say the mend.")
+def check(
+    output: Annotated[str, typer.Option("--output", "-o", metavar="text|json", help="How it is written.")] = "text",
+    post: Annotated[
+        bool,
+        typer.Option("--post", help="Also post a message of our own to each Slack and Discord channel."),
+    ] = False,
+    weather: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="Weather of the sandbox (implies --sandbox).", show_default=False),
+    ] = None,
+    sandbox: Annotated[bool, typer.Option("--sandbox", help="Examine the embedded sandbox.")] = False,
+    ledger: LedgerOption = None,
+    config: Config = None,
+) -> None:
+    """Examine all that a run needs, at once, and say the mend for what is wrong.
+
+    Configuration, keys, clocks, ledger, the target (reached, credentials, contract, health), its channels and
+    subscribers (only ours?), and each observer's account: scopes, intents, membership, permissions, folders, queues.
+    Without --post nothing is posted anywhere, and nothing is ever published.
+    """
+    from prober.cli.check import check_command
+
+    raise typer.Exit(check_command(output, config, ledger, sandbox=sandbox, weather=weather, post=post))
+
+
+PROVISION_EPILOG = """\
+\b
+Examples:
+  prober provision --dry-run
+      What would be made in the configured target; nothing is.
+
+\b
+  prober provision
+      Make what is missing, find what is there, and print the YAML that
+      belongs into prober.yaml; a second time it only finds.
+
+\b
+Exit codes: 0 all is there, 1 the target refused something, 2 usage,
+configuration, or an address that the target never takes, 4 it could not
+be tried (our name resolution, our token).
+"""
+
+
+@app.command(epilog=PROVISION_EPILOG, short_help="Make or find the test channels and subscribers in the target.")
+def provision(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be made.")] = False,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="text|json", help="How it is written.")] = "text",
+    sandbox: Annotated[bool, typer.Option("--sandbox", help="Use the embedded sandbox: all is there.")] = False,
+    config: Config = None,
+) -> None:
+    """Make or find, for each configured channel, its test channel in the target and the subscriber of its inbox.
+
+    A channel NAME becomes the target channel PREFIX + NAME (target.name_prefix, prober- without it). Nothing is
+    touched whose name does not begin so. Prints YAML: target.channels and each channel's target_channel.
+    """
+    from prober.cli.provision import provision_command
+
+    raise typer.Exit(provision_command(output, config, sandbox=sandbox, dry_run=dry_run))
+
+
 SCHEMA_EPILOG = """\
 \b
 Examples:

@@ -195,7 +195,7 @@ async def _probe(
 
     asked = [Asked(scenario, resolve_channels(scenario, settings.channels)) for scenario in plan.scenarios]
     async with AsyncExitStack() as stack:
-        flow = await open_flow(stack, settings, ledger, clock)
+        flow = await open_flow(stack, settings, ledger, clock, lambda doubt: view.note(f"Before publishing: {doubt}."))
         run = AdHocRun(
             flow,
             drafting(settings),

@@ -39,10 +39,10 @@ def ledger_url(place: str) -> URL:
 def open_for_writing(place: str) -> Engine:
     """An engine whose transactions take the write lock at once; creates and migrates what is missing."""
     url = ledger_url(place)
-    path = _file(url)
+    path = ledger_file(url)
     if path is not None:
         _prepare_folder(path)
-    engine = _engine(url, writer=True)
+    engine = engine_of(url, writer=True)
     try:
         with engine.connect() as conn:
             version = schema_version(conn)
@@ -60,10 +60,10 @@ def open_for_writing(place: str) -> Engine:
 def open_for_reading(place: str) -> Engine:
     """An engine that only reads. Never migrates; raises LedgerError when there is nothing, or another version."""
     url = ledger_url(place)
-    path = _file(url)
+    path = ledger_file(url)
     if path is not None and not path.exists():
         raise LedgerError(f"ledger {place}: no such file (a `prober run --ledger` or `prober serve` makes it)")
-    engine = _engine(url, writer=False)
+    engine = engine_of(url, writer=False)
     try:
         with engine.connect() as conn:
             version = schema_version(conn)
@@ -100,7 +100,7 @@ def ledger_error(exc: BaseException, place: str) -> LedgerError:
     return LedgerError(f"ledger {where}: {words}")
 
 
-def _file(url: URL) -> Path | None:
+def ledger_file(url: URL) -> Path | None:
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 
@@ -134,7 +134,8 @@ def file_system(path: Path, mounts: str = "/proc/self/mounts") -> str:
     return kind
 
 
-def _engine(url: URL, *, writer: bool) -> Engine:
+def engine_of(url: URL, *, writer: bool) -> Engine:
+    """An engine that writes, or one that only reads."""
     # An error's words go into logs; what strangers wrote stands in the parameters.
     if url.get_backend_name() == "postgresql":
         return create_engine(url, pool_pre_ping=True, hide_parameters=True)

@@ -53,7 +53,7 @@ class _Answer:
 class DiscordRest:
     """One HTTP session under one bot token; every failure is an :class:`Unreadable`.
 
-    ``timeout`` bounds each request, in seconds.
+    ``timeout`` bounds each request, in seconds; ``headers`` are those of the last answer.
     """
 
     def __init__(self, token: str, api_url: str, clock: Clock, *, timeout: float = _ANSWERED_WITHIN) -> None:
@@ -65,6 +65,7 @@ class DiscordRest:
         self._buckets: dict[str, str] = {}
         self._invalid: deque[Instant] = deque()
         self._own_id = ""
+        self.headers: Mapping[str, str] = {}
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(headers=self._headers, timeout=self._timeout)
@@ -74,6 +75,13 @@ class DiscordRest:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._session.close()
+
+    async def object_at(self, path: str) -> dict[str, Any]:
+        """The object that a GET answers with. Raises Unreadable."""
+        answer = await self._call("GET", path)
+        if not isinstance(answer, dict):
+            raise Unreadable("protocol", f"Discord's answer to GET {path} is no object")
+        return answer
 
     async def guild_of(self, channel: str) -> str:
         """The id of the guild to which a channel belongs."""
@@ -180,6 +188,7 @@ class DiscordRest:
             self._keep_budget(route)
             await self._wait_for_limit(route)
             answer = await self._exchange(method, path, query, body)
+            self.headers = answer.headers
             self._learn_limit(route, path, answer)
             if answer.status in _INVALID and answer.headers.get("X-RateLimit-Scope") != "shared":
                 self._invalid.append(self._clock.now())

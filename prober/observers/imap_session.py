@@ -79,6 +79,12 @@ class Session:
         if not self.validity:
             raise Unreadable("protocol", f"{self._settings.host} gives no UIDVALIDITY: its UIDs cannot be trusted")
 
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What the server says that it can do, in upper case."""
+        with translated(self._settings, "ask"):
+            return frozenset(bytes(each).decode("ascii", "replace").upper() for each in self._client.capabilities())
+
     def synchronise(self) -> None:
         """Have the server look for what is new: a SEARCH alone may answer from what it last announced."""
         if self.reopens:

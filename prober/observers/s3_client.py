@@ -225,6 +225,12 @@ class AwsClient:
             with self._asking(f"tell the queue {_queue_name(queue_url)} what was handled"):
                 self._client("sqs").delete_message_batch(QueueUrl=queue_url, Entries=entries)
 
+    def ask(self, service: str, operation: str, doing: str, **parameters: Any) -> dict[str, Any]:
+        """Any other call, its answer as boto3 gives it."""
+        with self._asking(doing):
+            answer: dict[str, Any] = getattr(self._client(service), operation)(**parameters)
+            return answer
+
     def suppressed(self, address: str) -> Suppression | None:
         """Since when and why SES holds back all mail to an address, None where it does not."""
         try:

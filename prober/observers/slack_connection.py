@@ -137,13 +137,17 @@ def _retry_after(headers: Mapping[str, str]) -> float:
 
 
 class WebApi:
-    """The Web API by one token. Every failure is an Unreadable; a method that is limited is left alone until then."""
+    """The Web API by one token. Every failure is an Unreadable; a method that is limited is left alone until then.
+
+    ``headers`` are those of the last success.
+    """
 
     def __init__(self, token: str, url: str, session: aiohttp.ClientSession, clock: Clock) -> None:
         self._client = AsyncWebClient(token, url, session=session, logger=_sdk_log, retry_handlers=[])
         self._client.proxy = None
         self._clock = clock
         self._limited: dict[str, Instant] = {}
+        self.headers: Mapping[str, str] = {}
 
     async def call(self, method: str, *, about: str = "", **parameters: Any) -> dict[str, Any]:
         """Call once, or once more after a short Retry-After. Raises Unreadable."""
@@ -167,6 +171,7 @@ class WebApi:
                 verb = "GET" if method == "conversations.history" else "POST"
                 response = await self._client.api_call(method, http_verb=verb, params=given)
             if isinstance(response.data, dict):
+                self.headers = response.headers
                 return response.data
             failure = ValueError("no object")
         except _FOREIGN as error:

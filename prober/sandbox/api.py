@@ -7,6 +7,7 @@ import contextlib
 import hmac
 import socket
 import struct
+from email.utils import formatdate
 from uuid import uuid4
 
 from aiohttp import web
@@ -105,6 +106,7 @@ class PublishingApi:
         response = self._refusal(request, over) or await self._answer(request, handler)
         if response.prepared:
             return response
+        response.headers["Date"] = formatdate(self._world.wall(), usegmt=True)
         if self._dialect.limits:
             limit = self._limit()
             response.headers["X-RateLimit-Limit"] = str(limit)

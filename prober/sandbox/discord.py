@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -15,6 +13,7 @@ from aiohttp import web
 from prober.clock import Clock, wait_for_any
 from prober.sandbox.discord_gateway import Gateway
 from prober.sandbox.discord_guild import HISTORY, SEND, VIEW, Guild, Json, bulk_of
+from prober.sandbox.discord_limits import Bucket, Limit
 from prober.sandbox.faults import Faults, RequestFault
 from prober.sandbox.truth import Visible
 
@@ -32,38 +31,6 @@ class _Refusal(Exception):
         super().__init__(message)
         self.status = status
         self.code = code
-
-
-@dataclass(slots=True)
-class Limit:
-    """How many requests a route lets in per span of seconds."""
-
-    requests: int
-    seconds: float
-
-
-@dataclass(slots=True)
-class _Bucket:
-    limit: Limit
-    let_in: deque[float] = field(default_factory=deque)
-
-    def take(self, now: float) -> float:
-        """Seconds until the next request is let in; 0 when this one is."""
-        while self.let_in and self.let_in[0] <= now - self.limit.seconds:
-            self.let_in.popleft()
-        if len(self.let_in) >= self.limit.requests:
-            return self.let_in[0] + self.limit.seconds - now
-        self.let_in.append(now)
-        return 0.0
-
-    def headers(self, name: str, now: float) -> dict[str, str]:
-        reset_after = self.let_in[0] + self.limit.seconds - now if self.let_in else 0.0
-        return {
-            "X-RateLimit-Bucket": name,
-            "X-RateLimit-Limit": str(self.limit.requests),
-            "X-RateLimit-Remaining": str(max(0, self.limit.requests - len(self.let_in))),
-            "X-RateLimit-Reset-After": f"{max(0.0, reset_after):.3f}",
-        }
 
 
 class DiscordServer:
@@ -88,7 +55,7 @@ class DiscordServer:
         self._clock = clock
         self._guild = Guild(world_id, guild_id, channels, faults, clock)
         self._gateway = Gateway(self._guild, self._may_log_in, lambda: self.gateway_url)
-        self._buckets: dict[tuple[str, str], _Bucket] = {}
+        self._buckets: dict[tuple[str, str], Bucket] = {}
         self._late: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._runner: web.AppRunner | None = None
@@ -234,6 +201,8 @@ class DiscordServer:
             ("GET", "/gateway", self._gateway_address, False),
             ("GET", "/gateway/bot", self._gateway_for_bot, True),
             ("GET", "/channels/{channel}", self._channel, True),
+            ("GET", "/guilds/{guild}", self._guild_itself, True),
+            ("GET", "/guilds/{guild}/members/{user}", self._member, True),
             ("GET", messages, self._messages, True),
             ("POST", messages, self._create, True),
             ("DELETE", messages + "/{message}", self._delete, True),
@@ -259,7 +228,7 @@ class DiscordServer:
                 response = await act(request)
             except _Refusal as refusal:
                 response = _json({"message": str(refusal), "code": refusal.code}, refusal.status)
-            response.headers.update(headers)
+            response.headers.update({**headers, "Date": self._guild.date()})
             return response
 
         return answer
@@ -291,7 +260,7 @@ class DiscordServer:
 
     def _meter(self, route: str, channel: str) -> tuple[float, dict[str, str]]:
         limit = self.limits.get(route, Limit(50, 1.0))
-        bucket = self._buckets.setdefault((route, channel), _Bucket(limit))
+        bucket = self._buckets.setdefault((route, channel), Bucket(limit))
         bucket.limit = limit
         now = self._clock.now().boottime
         return bucket.take(now), bucket.headers(f"{abs(hash(route)):032x}"[:32], now)
@@ -321,6 +290,20 @@ class DiscordServer:
 
     async def _channel(self, request: web.Request) -> web.Response:
         return _json(self._guild.channel(self._channel_of(request, VIEW)))
+
+    async def _guild_itself(self, request: web.Request) -> web.Response:
+        if request.match_info["guild"] != self._guild.id:
+            raise _Refusal(404, 10004, "Unknown Guild")
+        told = ("id", "name", "owner_id", "roles", "preferred_locale", "features")
+        return _json({name: value for name, value in self._guild.guild().items() if name in told})
+
+    async def _member(self, request: web.Request) -> web.Response:
+        (member,) = self._guild.guild()["members"]
+        if request.match_info["guild"] != self._guild.id:
+            raise _Refusal(404, 10004, "Unknown Guild")
+        if request.match_info["user"] != member["user"]["id"]:
+            raise _Refusal(404, 10007, "Unknown Member")
+        return _json(member)
 
     async def _messages(self, request: web.Request) -> web.Response:
         channel = self._channel_of(request, HISTORY)

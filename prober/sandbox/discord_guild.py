@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Any
 
 from prober.clock import Clock, rfc3339
@@ -50,6 +51,10 @@ class Guild:
         wall = self._clock.now().wall + self._faults.clock_offset("discord")
         self._last = max(self._last + 1, (int(wall * 1000) - _EPOCH_MS) << 22)
         return self._last
+
+    def date(self) -> str:
+        """Discord's clock as HTTP tells it."""
+        return formatdate(self._clock.now().wall + self._faults.clock_offset("discord"), usegmt=True)
 
     def may(self, channel: str, permission: str) -> bool:
         """Whether the bot may; without VIEW_CHANNEL it may nothing."""

@@ -289,15 +289,18 @@ class SlackServer:
             spoiled = await self._spoil(fault, request)
             if spoiled is not None:
                 return spoiled
+        headers = {"Date": self.workspace.date()}
         try:
             parameters = await _parameters(request)
             grant = self.workspace.authenticate(_token(request, parameters))
+            headers["X-OAuth-Scopes"] = ",".join(sorted(grant.scopes))
             wait = self.workspace.throttle(method, grant, parameters)
             if wait > 0:
                 return _limited(wait)
-            return web.json_response({"ok": True, **self.workspace.answer(method, grant, parameters)})
+            answer = {"ok": True, **self.workspace.answer(method, grant, parameters)}
+            return web.json_response(answer, headers=headers)
         except Refusal as refusal:
-            return web.json_response(refusal.answer)
+            return web.json_response(refusal.answer, headers=headers)
 
     async def _webhook(self, request: web.Request) -> web.StreamResponse:
         self.requests["webhook"] += 1

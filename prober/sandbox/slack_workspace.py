@@ -10,6 +10,7 @@ import secrets
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Any
 
 from prober.clock import Clock
@@ -125,6 +126,10 @@ class Workspace:
         if grant.error:
             raise Refusal(grant.error)
         return grant
+
+    def date(self) -> str:
+        """Slack's clock as HTTP tells it."""
+        return formatdate(self._clock.now().wall + self._faults.clock_offset("slack"), usegmt=True)
 
     def prune(self, channel_id: str) -> None:
         """Forget what a channel holds, as a retention policy does."""

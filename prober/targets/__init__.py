@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from prober.clean_up import Removal
-from prober.model import Answer, Publication, Step, Waypoint
+from prober.findings import Examined
+from prober.model import Answer, ChannelKind, Publication, Step, Waypoint
+from prober.safety import Inventory, TargetChannel, TargetSubscriber
 
 
 class Target(Protocol):
@@ -42,3 +44,39 @@ class Withdrawing(Protocol):
         A target that knows no such publication has none (``gone``), one that has finished with it refuses
         (``too_late``), and one that lets us withdraw nothing denies it. Raises TargetError: to be tried again later.
         """
+
+
+@runtime_checkable
+class Listing(Protocol):
+    """A target that can tell which channels and subscribers it has. Optional: without it they stay unverified."""
+
+    async def inventory(self) -> Inventory:
+        """What it lists now. Raises Refused, Unanswered, Unreachable or OwnFault."""
+
+
+@runtime_checkable
+class Examinable(Protocol):
+    """A target that can be examined beyond being reached. Optional."""
+
+    async def examine(self) -> Examined:
+        """Reachability, credentials, contract, health and clock: asks, and changes nothing. Raises nothing."""
+
+
+@runtime_checkable
+class Furnishing(Listing, Protocol):
+    """A target in which test channels and subscribers can be made. Optional.
+
+    Each asynchronous method raises Refused, Unanswered, Unreachable or OwnFault.
+    """
+
+    def refuses(self, address: str) -> str:
+        """Why the target would never take a mail address, in a few words; empty for one that it may take. Pure."""
+
+    async def make_channel(self, name: str, kind: ChannelKind, place: str) -> TargetChannel | None:
+        """A new channel that feeds ``place`` (empty for mail); None when the name is taken."""
+
+    async def make_subscriber(self, address: str, channel: str) -> TargetSubscriber | None:
+        """A new subscriber of one channel; None when the address is taken."""
+
+    async def subscribe(self, subscriber: TargetSubscriber, channel: str) -> None:
+        """Let a subscriber get one more channel."""

@@ -13,10 +13,20 @@ from pydantic import field_validator
 from prober.clean_up import Removal
 from prober.clock import Clock, rfc3339
 from prober.errors import OwnFault
-from prober.model import Answer, Publication, PublicationKind, Step, StepAction, Waypoint
+from prober.findings import Examined
+from prober.model import Answer, ChannelKind, Publication, PublicationKind, Step, StepAction, Waypoint
+from prober.safety import Inventory, TargetChannel, TargetSubscriber
 from prober.targets.access import Access, AccessSettings, ensure_allowed, ensure_one_recipient, marks
 from prober.targets.http_client import Reply
 from prober.targets.publishing_answers import claims_of, health_of, read_answer, withdrawal_of
+from prober.targets.publishing_examination import examine_target
+from prober.targets.publishing_inventory import (
+    make_channel,
+    make_subscriber,
+    read_inventory,
+    refused_address,
+    subscribe,
+)
 from prober.targets.replies import uuid_in
 
 
@@ -45,6 +55,7 @@ class PublishingModule:
 
     def __init__(self, settings: PublishingModuleSettings, clock: Clock) -> None:
         self._settings = settings
+        self._clock = clock
         self._access = Access(settings, clock)
         self._health_url = f"{settings.url}/health"
 
@@ -95,6 +106,34 @@ class PublishingModule:
             if other.status not in (404, 405):
                 reply, self._health_url = other, root
         return health_of(reply)
+
+    async def ask(self, method: str, path: str, payload: Mapping[str, Any] | None = None) -> Reply:
+        """Any other call below the prefix, its answer of whatever status. Raises Unanswered, Unreachable, OwnFault."""
+        return await self._ask(method, f"{self._settings.url}{path}", {"X-Synthetic-Probe": "prober"}, payload)
+
+    async def inventory(self) -> Inventory:
+        """The channels and subscribers that the target lists. Raises Refused, Unanswered, Unreachable or OwnFault."""
+        return await read_inventory(self.ask)
+
+    async def examine(self) -> Examined:
+        """Reachability, credentials, contract, health and clock. Raises nothing that its findings can say."""
+        return await examine_target(self.ask, self.health, self._clock)
+
+    def refuses(self, address: str) -> str:
+        """Why the module would never take this mail address; empty for one that it may take."""
+        return refused_address(address)
+
+    async def make_channel(self, name: str, kind: ChannelKind, place: str) -> TargetChannel | None:
+        """A new channel that feeds ``place``; None when the name is taken. Raises as :meth:`inventory`."""
+        return await make_channel(self.ask, name, kind, place)
+
+    async def make_subscriber(self, address: str, channel: str) -> TargetSubscriber | None:
+        """A new subscriber of one channel; None when the address is taken. Raises as :meth:`inventory`."""
+        return await make_subscriber(self.ask, address, channel)
+
+    async def subscribe(self, subscriber: TargetSubscriber, channel: str) -> None:
+        """Let a subscriber get one more channel. Raises as :meth:`inventory`."""
+        await subscribe(self.ask, subscriber, channel)
 
     async def _get_health(self, url: str) -> Reply:
         return await self._access.ask("GET", url, auth=False)

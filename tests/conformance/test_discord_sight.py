@@ -11,7 +11,7 @@ import pytest
 from prober.clock import SystemClock
 from prober.errors import Unreadable
 from prober.observers.discord_rest import DiscordRest
-from prober.sandbox.discord import Limit
+from prober.sandbox.discord_limits import Limit
 from prober.sandbox.faults import RequestFault
 from tests.conformance.discord_world import ALERTS, GUILD, HISTORY_ROUTE, TOKEN, World, reason_of, running
 

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "prober"
 PURE = [
     "clock", "model", "errors", "interval", "durations", "nearest", "marker", "schedule", "checks", "statistics",
     "bounds", "burn_windows", "objectives",
-    "judge", "correlate", "channel_choice", "clean_up", "launching", "grants", "__init__",
+    "judge", "correlate", "channel_choice", "clean_up", "launching", "grants", "findings", "safety", "__init__",
 ]  # fmt: skip
 
 ROOMS: list[list[str]] = [
@@ -29,13 +29,15 @@ ROOMS: list[list[str]] = [
         "serve_form",
         "scenario_files",
         "processes",
+        "own_clock",
+        "aside",
     ],
     ["targets", "observers"],
     ["ledger"],
     ["draft", "stages", "sweep", "hearing", "asking", "sight", "controlling", "watching", "loops", "ad_hoc"],
     ["report", "metrics"],
     ["config"],
-    ["assembly"],
+    ["assembly", "examination", "provisioning"],
     ["sandbox"],
     ["cli", "__main__"],
 ]
