@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_lowercase, digits
@@ -289,9 +289,9 @@ def _misfits(channel: ChannelForm, form: ConfigurationForm, allowed: _Allowed | 
         yield problem, f"write kind: {fit}, or name another observer", "kind"
     if channel.kind is ChannelKind.EMAIL and not _is_email(channel.address):
         yield "this is no e-mail address", "write name@domain", "address"
-    if channel.target_channel and allowed is not None and channel.target_channel.lower() not in allowed.ids:
+    if channel.target_channel and allowed is not None and allowed.fold(channel.target_channel) not in allowed.ids:
         # Only what the file itself says is suggested: what a reference stands for is never shown.
-        mend = did_you_mean(channel.target_channel.lower(), allowed.written) or "add it to target.channels"
+        mend = did_you_mean(channel.target_channel, allowed.written) or "add it to target.channels"
         yield "this target channel is not in target.channels, the list of allowed ones", mend, "target_channel"
 
 
@@ -304,6 +304,7 @@ def _is_email(address: str) -> bool:
 class _Allowed:
     ids: frozenset[str]
     written: tuple[str, ...]
+    fold: Callable[[str], str]
 
 
 def _allowed_target_channels(located: Located, environ: Mapping[str, str] | None) -> _Allowed | None:
@@ -312,4 +313,6 @@ def _allowed_target_channels(located: Located, environ: Mapping[str, str] | None
         return None
     resolved = resolve(located.inside("target").only("channels"), environ).fields["channels"]
     written = tuple(str(channel) for channel in target["channels"] if not has_reference(channel))
-    return _Allowed(frozenset(str(channel).lower() for channel in resolved), written)
+    # The Publishing Module's ids are UUIDs, in which capitals mean nothing; elsewhere they may.
+    fold = str if target.get("adapter") == "http" else str.lower
+    return _Allowed(frozenset(fold(str(channel)) for channel in resolved), written, fold)

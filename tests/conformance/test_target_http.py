@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+import yaml
 
 from prober import __version__
 from prober.clean_up import Removal
@@ -19,6 +21,7 @@ from tests.conformance.scripted_api import ScriptedApi, Turn, scripted
 from tests.conformance.test_target_publishing_module import CANCEL, CHANNEL, CREATE, PUBLICATION_ID, RECIPIENT, SEND
 from tests.conformance.test_target_publishing_module import PUBLICATION as PLAIN
 
+EXAMPLE = Path(__file__).parents[2] / "deploy/examples/alertmanager"
 TOKEN = "opaque-token-0123456789"
 PUBLICATION = replace(PLAIN, subject='Say "hi" {marker}\r\nX: y', text="a\nb & c=d")
 MINIMAL: dict[str, Any] = {"path": "/things"}
@@ -269,6 +272,34 @@ async def test_claims() -> None:
     )
     assert [(point.name, point.source) for point in bare] == [("claimed_done", "prober")]
     assert (strange, empty) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "words"),
+    [
+        (200, b"", None, ""),
+        (400, "start time must be before end time", Refused, "start time must be before end time"),
+        (422, {"code": 601, "message": "labels in body is required"}, Refused, "labels in body is required"),
+        (500, "boom", Unanswered, "boom"),
+        (503, b"upstream connect error", Unanswered, "upstream connect error"),
+    ],
+)
+async def test_alertmanager_as_it_answers(
+    status: int, body: object, kind: type[TargetError] | None, words: str
+) -> None:
+    """The shipped description reads every answer of Alertmanager, or of what stands before it, and asks once."""
+    told = yaml.safe_load((EXAMPLE / "prober.yaml").read_text(encoding="utf-8"))["target"]
+    alert = replace(PUBLICATION, target_channels=("probes",))
+    turn = Turn("POST /api/v2/alerts", status, body)
+    async with scripted(turn) as api, HttpTarget(read_settings({**told, "url": api.origin}), SystemClock()) as target:
+        if kind is None:
+            assert (await target.take(CREATE, alert)).publication_id == PUBLICATION.marker
+        else:
+            with pytest.raises(kind) as caught:
+                await target.take(CREATE, alert)
+            assert words in f"{caught.value.title} {caught.value.detail}"
+    ((sent,),) = (heard.json for heard in api.heard)
+    assert sent["labels"] == {"alertname": "DeliveryProbe", "prober": "probes", "probe": PUBLICATION.marker}
 
 
 async def test_what_is_not_described_is_not_asked() -> None:

@@ -162,6 +162,20 @@ def test_other_mistakes(changes: dict[str, Any]) -> None:
         read_settings({**good, **changes})
 
 
+@pytest.mark.parametrize(("told", "right"), [("Probes", True), ("probes", False)])
+def test_a_target_channel_is_allowed_to_the_letter(tmp_path: Path, told: str, right: bool) -> None:
+    """Two ids that differ in capitals are two: what the allow-list does not hold is told at the start."""
+    path = tmp_path / "prober.yaml"
+    observer = "observers: {box: {adapter: imap}}\n"
+    channel = f"channels: {{email: {{observer: box, kind: email, address: a@b.example, target_channel: {told}}}}}\n"
+    path.write_text(HEAD.replace("[one]", "[Probes]") + observer + channel, encoding="utf-8")
+    if right:
+        assert load_settings(path).channels["email"].target_channel == told
+        return
+    with pytest.raises(ConfigurationError, match="did you mean 'Probes'"):
+        load_settings(path)
+
+
 def test_every_target_stands_in_the_schema() -> None:
     """The table of targets and the form's choices are the same, so that the JSON schema names each of them."""
     schema = ConfigurationForm.model_json_schema()
