@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from statistics import NormalDist
@@ -66,12 +66,14 @@ def poisson_interval(count: int, confidence: float = 0.95) -> tuple[float, float
     return lower, _root(lambda mean: _gamma_below(count + 1, mean) - (1 - tail), 0.0, far)
 
 
-def kaplan_meier(observed: Iterable[float], censored: Iterable[float]) -> tuple[tuple[float, float], ...]:
+def kaplan_meier(
+    observed: Iterable[float] | Mapping[float, int], censored: Iterable[float] | Mapping[float, int]
+) -> tuple[tuple[float, float], ...]:
     """The share not yet arrived, as steps ``(seconds, share from then on)`` (Kaplan and Meier 1958).
 
     ``observed`` are latencies (``math.inf``: rejected, will never arrive), ``censored`` the ages at which the others
-    were last known not to have arrived: pending ones at their age, lost ones at their give-up. One censored at the
-    very time of an arrival was still at risk then. Raises ValueError for NaN.
+    were last known not to have arrived: pending ones at their age, lost ones at their give-up. Mappings say how often
+    each time occurs. One censored at the very time of an arrival was still at risk then. Raises ValueError for NaN.
     """
     arrivals, leavers = Counter(observed), Counter(censored)
     if any(math.isnan(time) for time in (*arrivals, *leavers)):

@@ -356,6 +356,66 @@ def provision(
     raise typer.Exit(provision_command(output, config, sandbox=sandbox, dry_run=dry_run))
 
 
+REPORT_EPILOG = """\
+\b
+Examples:
+  prober report
+      The last 30 days: counts by verdict, quantiles in which lost ones
+      count as infinitely late, objectives, and the worst probes.
+
+\b
+  prober report --since 24h --scenario alert-latency --channel slack
+      One channel of one scenario, of the last day.
+
+\b
+  prober report --since 2026-11-01 --until 2026-11-08 -o html > week.html
+      A week as one file with plots, to send, to print, to keep.
+
+\b
+  prober report --since 7d --output json --ledger ./ledger.sqlite
+      For a program (prober schema result); -o markdown for a comment.
+
+It only reads: no target and no observer is asked, and nothing is written. It
+exits with 0 whatever the verdicts are.
+"""
+
+
+@app.command(epilog=REPORT_EPILOG, short_help="Report on a window of time: counts, quantiles, objectives.")
+def report(
+    since: Annotated[
+        str, typer.Option(metavar="DURATION|TIME", help="Where the window begins; a duration counts from its end.")
+    ] = "30d",
+    until: Annotated[
+        str, typer.Option(metavar="DURATION|TIME", help="Where it ends; a duration counts from now.")
+    ] = "now",
+    scenario: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only this scenario.", show_default=False)
+    ] = None,
+    channel: Annotated[str | None, typer.Option(metavar="NAME", help="Only this channel.", show_default=False)] = None,
+    location: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only what this location probed.", show_default=False)
+    ] = None,
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="text|json|markdown|html", help="How it is written to stdout.")
+    ] = "text",
+    ledger: LedgerOption = None,
+    config: Config = None,
+) -> None:
+    """Report on the deliveries planned in a window: what became of them, how long they took, what it means."""
+    from prober.cli.report import report_command
+
+    report_command(
+        since,
+        until,
+        scenario=scenario,
+        channel=channel,
+        location=location,
+        output=output,
+        ledger=ledger,
+        config=config,
+    )
+
+
 SCHEMA_EPILOG = """\
 \b
 Examples:

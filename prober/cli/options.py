@@ -10,6 +10,7 @@ from prober.config import Settings, find_configuration, load_settings
 from prober.durations import parse_duration
 from prober.errors import ConfigurationError
 from prober.nearest import did_you_mean
+from prober.report.values import TargetName
 
 
 def duration_option(option: str, text: str | None) -> float | None:
@@ -37,3 +38,9 @@ def load_for(config: str | None) -> Settings | None:
     """The configuration that applies, None where there is none. Raises ConfigurationError."""
     path = find_configuration(config, os.environ, Path.cwd())
     return None if path is None else load_settings(path)
+
+
+def target_name(settings: Settings | None) -> TargetName:
+    """Which target a configuration is about, as far as a reader of its ledger can tell."""
+    url = str(settings.target.get("url", "")) if settings is not None and settings.target is not None else ""
+    return TargetName(url or "unknown", sandbox=settings is not None and settings.environment == "sandbox")

@@ -7,8 +7,8 @@ import shutil
 import sys
 
 from prober.cli.live import is_screen
-from prober.cli.options import load_for, one_of
-from prober.config import Settings, default_ledger_path
+from prober.cli.options import load_for, one_of, target_name
+from prober.config import default_ledger_path
 from prober.errors import ConfigurationError
 from prober.ledger import reading
 from prober.ledger.opening import open_for_reading
@@ -16,7 +16,7 @@ from prober.report.evidence import timeline
 from prober.report.lines import write
 from prober.report.provider_share import provider_facts
 from prober.report.timeline import render_timeline, timeline_to_json
-from prober.report.values import TargetName, json_text
+from prober.report.values import json_text
 
 
 def show_command(probe: str, output: str, ledger: str | None, config: str | None) -> None:
@@ -39,7 +39,7 @@ def show_command(probe: str, output: str, ledger: str | None, config: str | None
             )
     finally:
         engine.dispose()
-    target = _target(settings)
+    target = target_name(settings)
     if output == "json":
         sys.stdout.write(json_text(timeline_to_json(found, target)) + "\n")
     else:
@@ -51,8 +51,3 @@ def _which(probe: str, names: tuple[str, ...], place: str) -> tuple[str, str]:
     if not names:
         return f"no probe on record begins with {probe!r}", f"looked in {place}; give --ledger for another"
     return f"more than one probe's name begins with {probe!r}", f"it may be {', '.join(names)}"
-
-
-def _target(settings: Settings | None) -> TargetName:
-    url = str(settings.target.get("url", "")) if settings is not None and settings.target is not None else ""
-    return TargetName(url or "unknown", sandbox=settings is not None and settings.environment == "sandbox")

@@ -148,6 +148,7 @@ def _delivery(plan: PlannedProbe, delivery: PlannedDelivery) -> dict[str, object
         "give_up": delivery.give_up,
         "arrive": delivery.arrive.value,
         "scheduled_time": plan.publication.scheduled_time,
+        "planned_wall": plan.planned.wall,
         "checks": json.dumps(delivery.checks),
         "step_number": delivery.step_number,
         "stop_step": delivery.stop_step,

@@ -8,7 +8,7 @@ from prober.ledger.columns import String, Text, instant_columns, instant_of, ins
 
 __all__ = ["HEAD", "instant_columns", "instant_of", "instant_values", "metadata"]
 
-HEAD = "0007"
+HEAD = "0008"
 """The migration that this version writes; migrations/versions/ ends with it."""
 
 probes = Table(
@@ -84,6 +84,7 @@ deliveries = Table(
     Column("give_up", Float(53), nullable=False),
     Column("arrive", String(16), nullable=False),
     Column("scheduled_time", Float(53)),
+    Column("planned_wall", Float(53), nullable=False, server_default="0"),  # the probe's, for windows of reports
     Column("checks", Text, nullable=False),  # JSON list of texts
     Column("step_number", Integer, nullable=False),
     Column("stop_step", Integer),
@@ -103,6 +104,7 @@ deliveries = Table(
     Column("sighting_id", Integer),
     UniqueConstraint("probe_id", "channel", name="delivery_identity"),
 )
+Index("deliveries_planned", deliveries.c.planned_wall)
 Index(
     "deliveries_dirty",
     deliveries.c.location,

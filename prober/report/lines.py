@@ -33,9 +33,7 @@ STYLES = {
     Tone.VOID: "magenta",
 }
 
-_ASCII = str.maketrans(
-    {"✓": "+", "✗": "x", "○": "o", "…": "...", "±": "+/-", "≤": "<=", "·": "-", "→": ">", "━": "=", "─": "-", "µ": "u"}
-)
+_ASCII = str.maketrans("✓✗○·→━─µ▁▂▃▄▅▆▇█░", "+xo->=-u_.-=+*#@.") | str.maketrans({"…": "...", "±": "+/-", "≤": "<="})
 
 
 class Span(NamedTuple):

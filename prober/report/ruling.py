@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from prober.model import Outcome, PublishResult, Timeliness
 from prober.report.lines import shorten
+from prober.report.overview import Lane
 from prober.report.values import AnswerResult, DeliveryResult, ProbeResult, Result
 
 _BAD_OUTCOMES = {
@@ -74,6 +75,41 @@ def judge_run(probes: Iterable[ProbeResult]) -> tuple[Result, str]:
     return result, "; ".join(parts)
 
 
+def judge_counts(lanes: Iterable[Lane]) -> tuple[Result, str]:
+    """The same rule of any over counts: what a report says in one word, and in one sentence."""
+    lanes = tuple(lanes)
+    total = sum(lane.expected for lane in lanes)
+    if not total:
+        return Result.VOID, "no delivery was planned in this window"
+    several = len({lane.scenario for lane in lanes}) > 1
+    names = {id(lane): f"{lane.scenario} {lane.channel}" if several else lane.channel for lane in lanes}
+    words: dict[Result, dict[str, Counter[str]]] = {result: {} for result in _ORDER}
+    for lane in lanes:
+        for result, word, count in _counted(lane):
+            if count:
+                words[result].setdefault(word, Counter())[names[id(lane)]] += count
+    result = next(result for result in _ORDER if words[result])
+    parts: list[str] = []
+    for word, where in sorted(words[result].items(), key=lambda item: -item[1].total()):
+        head = f"{where.total():,} of {total:,} deliveries" if not parts else f"{where.total():,}"
+        parts.append(f"{head} {word.replace('_', ' ')}" + ("" if result is Result.PASS else f": {_names(where, 3)}"))
+    return result, "; ".join(parts)
+
+
+def _counted(lane: Lane) -> Iterator[tuple[Result, str, int]]:
+    """A lane's verdicts by what they say about a run; overdue ones that were lost are counted as lost alone."""
+    for outcome in sorted(_BAD_OUTCOMES):
+        yield Result.FAIL, outcome.value, lane.by_outcome[outcome]
+    for verdict in sorted(_BAD_TIMELINESS):
+        lost = lane.by_outcome[Outcome.LOST] if verdict is Timeliness.OVERDUE else 0
+        yield Result.FAIL, verdict.value, max(0, lane.by_timeliness[verdict] - lost)
+    yield Result.VOID, Outcome.VOID.value, lane.void
+    yield Result.INCONCLUSIVE, Timeliness.AMBIGUOUS.value, lane.by_timeliness[Timeliness.AMBIGUOUS]
+    yield Result.INCONCLUSIVE, OPEN, lane.open
+    yield Result.PASS, Timeliness.ON_TIME.value, lane.by_timeliness[Timeliness.ON_TIME]
+    yield Result.PASS, Outcome.WITHHELD.value, lane.by_outcome[Outcome.WITHHELD]
+
+
 def _published(probe: ProbeResult) -> tuple[Result, str]:
     """What the publication itself says about the run, and a word for it where its deliveries do not say it."""
     if probe.answer is not None and probe.answer.result in _PUBLISH_FAILURES:
@@ -133,7 +169,7 @@ def _good_parts(rows: Sequence[tuple[str, str, DeliveryResult]], total: int) -> 
     ]
 
 
-def _names(names: Counter[str]) -> str:
-    shown = [name if count == 1 else f"{name} ({count})" for name, count in names.most_common(MAX_NAMED)]
+def _names(names: Counter[str], most: int = MAX_NAMED) -> str:
+    shown = [name if count == 1 else f"{name} ({count:,})" for name, count in names.most_common(most)]
     more = len(names) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")

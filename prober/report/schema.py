@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
 
 from prober.model import ChannelKind, Outcome, PublicationKind, PublishResult, Timeliness
+from prober.report.overview_schema import report_schema
+from prober.report.schema_parts import COUNT, INSTANT, SECONDS, TEXT, Schema, a_list, an_object, one_of, or_null
 from prober.report.values import QUANTILES, VERSION, Result
-
-Schema = dict[str, Any]
-
-_TEXT: Schema = {"type": "string"}
-_INSTANT: Schema = {
-    "type": "string",
-    "format": "date-time",
-    "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$",
-}
-_SECONDS: Schema = {"type": "number"}
-_COUNT: Schema = {"type": "integer", "minimum": 0}
 
 
 def result_schema() -> Schema:
     """What ``run``, ``gate``, ``report`` and ``show`` print as JSON; readers must ignore fields that they do not know.
 
-    ``events`` and ``notes`` are there in ``show`` only.
+    ``events`` and ``notes`` are there in ``show`` only, ``report`` in ``report`` only, whose ``probes`` are the worst.
     """
-    root = _object(
+    root = an_object(
         {
             "version": {"const": VERSION},
-            "target": _object({"name": _TEXT, "sandbox": {"type": "boolean"}}),
-            "result": _enum(Result),
-            "reason": _TEXT,
-            "probes": _list({"$ref": "#/$defs/probe"}),
-            "summary": _list({"$ref": "#/$defs/summary"}),
+            "target": an_object({"name": TEXT, "sandbox": {"type": "boolean"}}),
+            "result": one_of(Result),
+            "reason": TEXT,
+            "probes": a_list({"$ref": "#/$defs/probe"}),
+            "summary": a_list({"$ref": "#/$defs/summary"}),
         }
     )
-    root["properties"]["events"] = _list({"$ref": "#/$defs/event"})
-    root["properties"]["notes"] = _list(_object({"channel": _TEXT, "text": _TEXT}))
+    root["properties"]["events"] = a_list({"$ref": "#/$defs/event"})
+    root["properties"]["notes"] = a_list(an_object({"channel": TEXT, "text": TEXT}))
+    root["properties"]["report"] = report_schema()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"A result of prober, version {VERSION}",
@@ -48,50 +38,50 @@ def result_schema() -> Schema:
             "delivery": _delivery(),
             "summary": _summary(),
             "event": _event(),
-            "interval": _object({"lower": _SECONDS, "upper": _SECONDS, "basis": _TEXT}),
+            "interval": an_object({"lower": SECONDS, "upper": SECONDS, "basis": TEXT}),
         },
     }
 
 
 def _probe() -> Schema:
     answer = {
-        "result": _enum(PublishResult),
-        "status": _or_null({"type": "integer"}),
-        "title": _TEXT,
-        "detail": _TEXT,
-        "correlation_id": _TEXT,
+        "result": one_of(PublishResult),
+        "status": or_null({"type": "integer"}),
+        "title": TEXT,
+        "detail": TEXT,
+        "correlation_id": TEXT,
     }
-    return _object(
+    return an_object(
         {
-            "scenario": _TEXT,
-            "probe": _TEXT,
-            "slot": _or_null(_INSTANT),
-            "kind": _enum(PublicationKind),
-            "requested_at": _or_null(_INSTANT),
-            "answered_at": _or_null(_INSTANT),
-            "answer": _or_null(_object(answer)),
-            "trace_id": _TEXT,
-            "deliveries": _list({"$ref": "#/$defs/delivery"}),
+            "scenario": TEXT,
+            "probe": TEXT,
+            "slot": or_null(INSTANT),
+            "kind": one_of(PublicationKind),
+            "requested_at": or_null(INSTANT),
+            "answered_at": or_null(INSTANT),
+            "answer": or_null(an_object(answer)),
+            "trace_id": TEXT,
+            "deliveries": a_list({"$ref": "#/$defs/delivery"}),
         }
     )
 
 
 def _delivery() -> Schema:
-    waypoint = {"name": _TEXT, "at": _INSTANT, "source": _TEXT, "resolution": _SECONDS, "detail": _TEXT}
-    return _object(
+    waypoint = {"name": TEXT, "at": INSTANT, "source": TEXT, "resolution": SECONDS, "detail": TEXT}
+    return an_object(
         {
-            "channel": _TEXT,
-            "channel_kind": _enum(ChannelKind),
-            "within": _SECONDS,
-            "give_up": _SECONDS,
-            "timeliness": _or_null(_verdict(Timeliness)),
-            "outcome": _or_null(_verdict(Outcome)),
-            "latency": _or_null({"$ref": "#/$defs/interval"}),
-            "copies": _COUNT,
-            "waypoints": _list(_object(waypoint)),
-            "checks": {**_list(_TEXT), "description": "One sentence per failed content check."},
+            "channel": TEXT,
+            "channel_kind": one_of(ChannelKind),
+            "within": SECONDS,
+            "give_up": SECONDS,
+            "timeliness": or_null(_verdict(Timeliness)),
+            "outcome": or_null(_verdict(Outcome)),
+            "latency": or_null({"$ref": "#/$defs/interval"}),
+            "copies": COUNT,
+            "waypoints": a_list(an_object(waypoint)),
+            "checks": {**a_list(TEXT), "description": "One sentence per failed content check."},
             "stated": {
-                **_list(_TEXT),
+                **a_list(TEXT),
                 "description": "What a provider says of this mail, e.g. why it bounced: a reason, never a verdict.",
             },
         }
@@ -99,24 +89,24 @@ def _delivery() -> Schema:
 
 
 def _verdict(verdicts: type[StrEnum]) -> Schema:
-    return _object({"verdict": _enum(verdicts), "reason": _TEXT, "settled_at": _INSTANT})
+    return an_object({"verdict": one_of(verdicts), "reason": TEXT, "settled_at": INSTANT})
 
 
 def _summary() -> Schema:
-    return _object(
+    return an_object(
         {
-            "scenario": _TEXT,
-            "channel": _TEXT,
-            "expected": _COUNT,
-            "open": {**_COUNT, "description": "Deliveries about which a question is not settled yet."},
-            "within": _SECONDS,
-            "give_up": _SECONDS,
-            "by_outcome": _object({verdict.value: _COUNT for verdict in Outcome}),
-            "by_timeliness": _object({verdict.value: _COUNT for verdict in Timeliness}),
-            **{name: _or_null(_SECONDS) for name in QUANTILES},
-            "uncertainty_max": _or_null(_SECONDS),
+            "scenario": TEXT,
+            "channel": TEXT,
+            "expected": COUNT,
+            "open": {**COUNT, "description": "Deliveries about which a question is not settled yet."},
+            "within": SECONDS,
+            "give_up": SECONDS,
+            "by_outcome": an_object({verdict.value: COUNT for verdict in Outcome}),
+            "by_timeliness": an_object({verdict.value: COUNT for verdict in Timeliness}),
+            **{name: or_null(SECONDS) for name in QUANTILES},
+            "uncertainty_max": or_null(SECONDS),
             "undelivered": {
-                **_list({"enum": list(QUANTILES)}),
+                **a_list({"enum": list(QUANTILES)}),
                 "description": "Quantiles that are null because so many were not delivered.",
             },
         }
@@ -124,30 +114,14 @@ def _summary() -> Schema:
 
 
 def _event() -> Schema:
-    return _object(
+    return an_object(
         {
-            "at": _INSTANT,
-            "offset": {**_or_null(_SECONDS), "description": "Seconds since the request."},
-            "what": _TEXT,
-            "channel": _TEXT,
-            "detail": _TEXT,
-            "lower": _or_null(_SECONDS),
-            "upper": _or_null(_SECONDS),
+            "at": INSTANT,
+            "offset": {**or_null(SECONDS), "description": "Seconds since the request."},
+            "what": TEXT,
+            "channel": TEXT,
+            "detail": TEXT,
+            "lower": or_null(SECONDS),
+            "upper": or_null(SECONDS),
         }
     )
-
-
-def _object(properties: Mapping[str, Schema]) -> Schema:
-    return {"type": "object", "properties": dict(properties), "required": list(properties)}
-
-
-def _list(items: Schema) -> Schema:
-    return {"type": "array", "items": items}
-
-
-def _or_null(schema: Schema) -> Schema:
-    return {"anyOf": [schema, {"type": "null"}]}
-
-
-def _enum(values: type[StrEnum]) -> Schema:
-    return {"enum": [value.value for value in values]}
