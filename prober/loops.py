@@ -55,9 +55,8 @@ class Loops:
     """All loops of one process over one ledger.
 
     ``lag`` is by how many seconds this process woke up late at its last beat, ``worst_lag`` ever.
-    ``timetable`` says what recurs (None: nothing); it may be replaced while the loops run. ``sweeping``, for
-    what runs for long, also removes what has served from the channels and, in its time, from the ledger, and asks the
-    target once a minute which of its dependencies are up.
+    ``timetable`` says what recurs (None: nothing); it may be replaced while the loops run. ``sweeping`` also removes
+    what has served from the channels and, in its time, from the ledger; ``asking_health`` see :mod:`asking`.
     ``on_settled`` is told the (delivery, probe) pairs that have a new verdict; ``on_change`` that something else is
     worth showing (an answer, a sight lost or regained).
     """
@@ -70,8 +69,10 @@ class Loops:
         on_change: Callable[[], Awaitable[None]],
         timetable: slots.Timetable | None = None,
         sweeping: bool = False,
+        asking_health: bool = False,
     ) -> None:
         self.flow = flow
+        self._asking_health = asking_health
         self._sweeping = sweeping
         self.sights = {watch.observer.name: Sight(watch.observer.reads_per_minute) for watch in flow.watches}
         self.internal_errors: Counter[tuple[str, str]] = Counter()
@@ -106,6 +107,7 @@ class Loops:
         if self._sweeping:
             self._start("sweep", self._sweep)
             self._start("retain", self._retain)
+        if self._asking_health:
             self._start("health", partial(asking.watch_health, self.flow))
         for witness in self.flow.witnesses:
             self._start(f"hear {witness.name}", partial(hearing.listen, self.flow, witness, self._tell_change))

@@ -47,7 +47,7 @@ async def asking(rig: Rig, processes: int) -> AsyncIterator[tuple[AskedTarget, F
     async with rig.world_turning(), rig.life(observers=()) as life, AsyncExitStack() as stack:
         flow = replace(life.flow, target=target)
         for _ in range(processes):
-            await stack.enter_async_context(Loops(flow, on_settled=ignore, on_change=ignore, sweeping=True))
+            await stack.enter_async_context(Loops(flow, on_settled=ignore, on_change=ignore, asking_health=True))
         await rig.clock.advance(1)
         yield target, flow
 
