@@ -116,7 +116,7 @@ def test_no_import_cycle() -> None:
 @pytest.mark.parametrize("path", [path for path in FILES if room_of_file(path) == "report"], ids=lambda path: path.stem)
 def test_readers_know_no_target_observer_or_stage(path: Path) -> None:
     """Reports are made of the ledger alone."""
-    doers = {"targets", "observers", "stages", "loops", "ad_hoc", "draft", "sight", "sweep"}
+    doers = {"targets", "observers", "stages", "loops", "ad_hoc", "draft", "sight"}
     assert not doers & {room_of(module) for module in imports_of(path)}
 
 
