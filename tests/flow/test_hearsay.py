@@ -206,6 +206,14 @@ async def test_what_was_seen_is_not_asked_for(tmp_path: Path) -> None:
         assert witness.asked == []
 
 
+async def test_what_comes_late_is_asked_for_only_while_it_is_missing(tmp_path: Path) -> None:
+    """A mail that is missing at its deadline is asked for then, and not again when it has come."""
+    async with probing(tmp_path, "channels: {email: {latency: 60s}}") as (rig, life, witness, _):
+        await rig.clock.advance(200)
+        assert verdict((await deliveries(rig, life))["email"]) == ("overdue", "delivered")
+        assert witness.asked == [life.channels["email"].address]
+
+
 async def test_a_silent_provider_is_no_blindness(tmp_path: Path) -> None:
     """Where nothing is heard every verdict is as without it; what was said meanwhile is heard afterwards."""
     async with probing(tmp_path, LOST) as (rig, life, witness, bounce):
