@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 from prober.clean_up import Removal
 from prober.clock import Clock
 from prober.errors import OwnFault
+from prober.findings import Examined
 from prober.model import Answer, Publication, Step, StepAction, Waypoint
 from prober.targets.access import (
     Access,
@@ -24,6 +25,7 @@ from prober.targets.access import (
 )
 from prober.targets.http_answers import claims_of, health_of, read_answer
 from prober.targets.http_client import Reply
+from prober.targets.http_examination import examine_described
 from prober.targets.http_form import HttpSettings, RequestForm, StepForm, known_in
 from prober.targets.replies import removal_of
 from prober.targets.template import OWN, Template, Value, compiled, fill, fill_json, fill_whole, parse
@@ -108,6 +110,10 @@ class HttpTarget:
         """As the seam says; nothing where no such call is described."""
         form = self._settings.health
         return {} if form is None else health_of(form, self._settings.errors, await self._ask("health", {}))
+
+    async def examine(self) -> Examined:
+        """What its health call tells; see :class:`prober.targets.Examinable`."""
+        return await examine_described(self.health if self._settings.health else None)
 
     def _with_ours(self, values: Mapping[str, Value]) -> dict[str, Value]:
         now = self._clock.now().wall

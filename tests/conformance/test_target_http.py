@@ -14,7 +14,9 @@ from prober import __version__
 from prober.clean_up import Removal
 from prober.clock import SystemClock
 from prober.errors import OwnFault, Refused, TargetError, Unanswered
+from prober.findings import State
 from prober.model import Answer, Key, KeyKind, PublishResult, Waypoint
+from prober.targets import Examinable
 from prober.targets.http import HttpTarget
 from prober.targets.http_form import HttpSettings, read_settings
 from tests.conformance.scripted_api import ScriptedApi, Turn, scripted
@@ -350,3 +352,39 @@ async def test_health() -> None:
         for kind in (Unanswered, Refused):
             with pytest.raises(kind):
                 await target.health()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "found"),
+    [
+        (200, {"db": "ok"}, [("reachable", "ok"), ("health", "ok")]),
+        (503, {"db": "down"}, [("reachable", "ok"), ("health", "warning")]),
+        (200, {"db": "odd"}, [("reachable", "ok"), ("health", "unknown")]),
+        (401, {}, [("credentials", "wrong")]),
+        (500, {}, [("health", "wrong")]),
+        (200, b"<html>", [("health", "wrong")]),
+    ],
+)
+async def test_examined(status: int, body: object, found: list[tuple[str, str]]) -> None:
+    """What check finds is what the health call tells, asked once, and what is not well has a mend."""
+    health = {"path": "/health", "dependencies": {"db": "db"}}
+    async with scripted(Turn("GET /health", status, body)) as api:
+        told = settings(api, health=health)
+        async with HttpTarget(told, SystemClock()) as target:
+            assert isinstance(target, Examinable)
+            examined = await target.examine()
+    assert [(one.subject, one.state.value) for one in examined.findings] == found
+    assert all(one.state is State.OK or one.mend for one in examined.findings)
+
+
+async def test_examined_where_nobody_is() -> None:
+    """Nobody listens, or no health call is described: both are told, and nothing is published."""
+    health = {"path": "/health", "dependencies": {"db": "db"}}
+    async with scripted() as api:
+        gone = settings(api, health=health)
+        async with HttpTarget(settings(api), SystemClock()) as target:
+            (untold,) = (await target.examine()).findings
+    async with HttpTarget(gone, SystemClock()) as target:
+        (unreachable,) = (await target.examine()).findings
+    assert (untold.subject, untold.state) == ("reachable", State.UNKNOWN)
+    assert (unreachable.subject, unreachable.state) == ("reachable", State.WRONG)
