@@ -28,7 +28,7 @@ from tests.real.watching import (
     soon,
     subjects,
 )
-from tests.servers.dovecot import Dovecot, Mailbox, dovecot, recreate
+from tests.servers.dovecot import UMLAUT, UMLAUT_PASSWORD, Dovecot, Mailbox, dovecot, recreate
 from tests.servers.postfix import Postfix
 from tests.servers.programs import wait_until
 
@@ -288,7 +288,6 @@ async def test_a_password_is_presented_as_asked(inbox: Mailbox, mechanism: str) 
 
 async def test_a_password_outside_ascii_is_presented(dovecot_server: Dovecot) -> None:
     """What LOGIN cannot carry goes by PLAIN."""
-    box = dovecot_server.mailbox()
-    await asyncio.to_thread(box.set_password, "canary-pässwörd")
-    async with observer(box, junk="none", password="canary-pässwörd") as watched:
+    box = Mailbox(dovecot_server, UMLAUT)
+    async with observer(box, junk="none", password=UMLAUT_PASSWORD) as watched:
         assert (await watched.read(None)).readings

@@ -29,6 +29,11 @@ DOMAIN = "inbox.test"
 USERS = tuple(f"box{number}" for number in range(300))
 """Whose mailboxes a server may have: Postfix wants to know their names beforehand."""
 
+UMLAUT = "umlaut"
+"""One more, whose password is not ASCII: UMLAUT_PASSWORD."""
+
+UMLAUT_PASSWORD = "canary-pässwörd"
+
 _serial = itertools.count()
 
 
@@ -132,7 +137,7 @@ class Dovecot:
         """The server sees a change by the file's time in seconds and its size, so the size always grows."""
         lines = [f"{user}:{{PLAIN}}{password}::::::\n" for user, password in self.passwords.items()]
         draft = self.folder / "passwords.new"
-        draft.write_text("".join([*lines, "#" * next(_serial), "\n"]))
+        draft.write_text("".join([*lines, "#" * (100 * next(_serial)), "\n"]))
         draft.chmod(0o644)
         draft.rename(self.folder / "passwords")
 
@@ -159,7 +164,7 @@ def dovecot(
         issued = certificate(folder, *certificate_hosts) if certificate else authority.issue(*certificate_hosts)
         # A user id of its own: the system's limit of inotify instances counts per user.
         server = Dovecot(folder, port, tls_port, port, authority, issued,
-                         dict.fromkeys(USERS, PASSWORD))  # fmt: skip
+                         {**dict.fromkeys(USERS, PASSWORD), UMLAUT: UMLAUT_PASSWORD})  # fmt: skip
         server.mail.mkdir()
         server.own(server.mail)
         server.write_passwords()
