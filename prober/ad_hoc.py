@@ -84,6 +84,12 @@ class AdHocRun:
         self._changed = asyncio.Event()
         self._blind: dict[str, str] = {}
         self._told_lag = 0.0
+        self._ended = False
+
+    def end(self) -> None:
+        """Launch no more and wait for nothing more: what is open stays open, for the next on this ledger."""
+        self._ended = True
+        self._changed.set()
 
     async def run(self, stop: asyncio.Event, max_time: float | None = None) -> tuple[ProbeRecord, ...]:
         """Launch, wait, return what is on record of this run's probes.
@@ -98,7 +104,7 @@ class AdHocRun:
             self._tell_blind(loops)
             launching = asyncio.create_task(self._launch_all(loops, stop))
             try:
-                while not launching.done() or self._open:
+                while not self._ended and (not launching.done() or self._open):
                     left = None if end is None else end.since(self.flow.clock.now())
                     if left is not None and left <= 0:
                         break

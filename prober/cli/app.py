@@ -177,6 +177,114 @@ def run(
     )
 
 
+GATE_EPILOG = """\
+\b
+Examples:
+  prober gate -c staging.yaml
+      The scenarios tagged smoke until it is decided, in about 90 s:
+      proves that at least 90 % arrive whole and in time.
+
+\b
+  prober gate --profile strict -c staging.yaml --junit gate.xml
+      Proves 95 %, in 3 minutes or more; the result also as JUnit XML.
+
+\b
+  prober gate --sandbox --weather lossy
+      What a failed gate looks like, without any configuration.
+
+\b
+Each channel of each scenario has a sequential test of its own, and all
+must pass. Ask once: a gate that is repeated until it is green proves
+nothing; what looks bad by chance is outweighed by more probes within
+the same gate.
+
+\b
+On GitHub the summary of the step ($GITHUB_STEP_SUMMARY) and the
+annotations are written by themselves.
+
+\b
+Ctrl-C ends it with what is known: inconclusive, exit code 130.
+
+\b
+Exit codes of gate:
+  0    pass: every channel passed
+  1    fail: at least one channel failed
+  2    wrong usage or configuration, or no target
+  3    inconclusive: a limit was reached before it was decided
+  4    void: we could not see enough, nothing is said about the target
+  130  interrupted
+"""
+
+
+@app.command(epilog=GATE_EPILOG, short_help="Probe until it is decided whether the target may be released.")
+def gate(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", hidden=True)] = None,
+    profile: Annotated[
+        str, typer.Option(metavar="quick|strict", help="quick proves 90 %, strict 95 %, at 95 % confidence.")
+    ] = "quick",
+    tag: Annotated[str, typer.Option(metavar="TAG", help="Without a NAME: the scenarios with this tag.")] = "smoke",
+    max_probes: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Launches at the most (quick 120, strict 200).", show_default=False),
+    ] = None,
+    max_time: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="Time at the most (quick 10m, strict 15m).", show_default=False),
+    ] = None,
+    within: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Another deadline than the scenario's.", show_default=False)
+    ] = None,
+    give_up: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Another horizon than the scenario's.", show_default=False)
+    ] = None,
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="text|json|junit|markdown", help="How the result is written.")
+    ] = "text",
+    json: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write the result there too, as JSON.", show_default=False)
+    ] = None,
+    junit: Annotated[str | None, typer.Option(metavar="FILE", help="As JUnit XML.", show_default=False)] = None,
+    markdown: Annotated[str | None, typer.Option(metavar="FILE", help="As Markdown.", show_default=False)] = None,
+    weather: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="Weather of the sandbox (implies --sandbox).", show_default=False),
+    ] = None,
+    sandbox: Annotated[bool, typer.Option("--sandbox", help="Try it on the embedded sandbox.")] = False,
+    ledger: LedgerOption = None,
+    config: Config = None,
+    scenarios: Scenarios = None,
+) -> None:
+    """Probe until it is decided, channel by channel, whether the target may be released.
+
+    Without a NAME the scenarios with the tag `smoke`. Without a configured target the gate refuses (exit code 2): a
+    lost configuration is never a green gate.
+    """
+    from prober.cli.gate import GateOptions, gate_command
+
+    raise typer.Exit(
+        gate_command(
+            GateOptions(
+                names=tuple(names or ()),
+                tag=tag,
+                profile=profile,
+                max_probes=max_probes,
+                max_time=max_time,
+                within=within,
+                give_up=give_up,
+                output=output,
+                json=json,
+                junit=junit,
+                markdown=markdown,
+                weather=weather,
+                sandbox=sandbox,
+                ledger=ledger,
+                config=config,
+                scenarios=scenarios,
+            )
+        )
+    )
+
+
 LIST_EPILOG = """\
 \b
 Examples:

@@ -1,4 +1,4 @@
-"""What ``prober run`` shows while it waits: permanent lines, and on a terminal what is still being waited for."""
+"""What ``run`` and ``gate`` show while they wait: permanent lines, and on a terminal what is still waited for."""
 
 from __future__ import annotations
 
@@ -70,6 +70,12 @@ class View(Protocol):
     def waiting(self, rows: Sequence[Waiting]) -> None:
         """All deliveries that are open now; elapsed time is worked out on each redraw."""
 
+    def show(self, lines: Callable[[int], Iterable[Line]]) -> None:
+        """Permanent lines, laid out for the view's width."""
+
+    def progress(self, standing: Sequence[Line], line: Line | None) -> None:
+        """How it stands: on a terminal ``standing`` below what is permanent, until the next; else ``line``."""
+
     def closing(self, result: RunResult) -> None:
         """The summary and the result: the last that is shown."""
 
@@ -132,6 +138,13 @@ class PlainView:
     def waiting(self, rows: Sequence[Waiting]) -> None:
         """Nothing: a log is no place for a moving bar."""
 
+    def show(self, lines: Callable[[int], Iterable[Line]]) -> None:
+        self._show(lines(self._width))
+
+    def progress(self, standing: Sequence[Line], line: Line | None) -> None:
+        if line is not None:
+            self._show([line])
+
     def closing(self, result: RunResult) -> None:
         self._show(closing_lines(result, self._width))
 
@@ -146,6 +159,7 @@ class LiveView(PlainView):
         super().__init__(stream, width)
         self._now = now
         self._rows: tuple[Waiting, ...] = ()
+        self._standing: tuple[Line, ...] = ()
         self._exit = ExitStack()
         self._live: Live | None = None
 
@@ -169,7 +183,7 @@ class LiveView(PlainView):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._rows = ()
+        self._rows = self._standing = ()
         self._exit.close()
         self._live = None
 
@@ -190,6 +204,9 @@ class LiveView(PlainView):
     def waiting(self, rows: Sequence[Waiting]) -> None:
         self._rows = tuple(rows)
 
+    def progress(self, standing: Sequence[Line], line: Line | None) -> None:
+        self._standing = tuple(standing)
+
     def closing(self, result: RunResult) -> None:
         self._rows = ()
         super().closing(result)
@@ -200,7 +217,10 @@ class LiveView(PlainView):
         limit = max(1, min(MAX_WAITING, console.height - 2))
         texts = [
             painted(line, self._stream.encoding)
-            for line in waiting_lines(self._rows, self._now(), console.width, limit=limit)
+            for line in (
+                *self._standing[: console.height - 1],
+                *waiting_lines(self._rows, self._now(), console.width, limit=limit),
+            )
         ]
         for text in texts:
             text.truncate(console.width)

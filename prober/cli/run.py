@@ -80,7 +80,7 @@ def run_command(options: RunOptions) -> int:
     try:
         with send_logs_to(view.note):
             result = asyncio.run(_run(plan, options, view, clock))
-    except _LeftAtOnce:
+    except LeftAtOnce:
         return INTERRUPTED
     if options.output == "json":
         sys.stdout.write(json_text(to_json(result)) + "\n")
@@ -90,7 +90,7 @@ def run_command(options: RunOptions) -> int:
     return exit_code(result.result)
 
 
-class _LeftAtOnce(BaseException):
+class LeftAtOnce(BaseException):
     """Ctrl-C came twice."""
 
 
@@ -112,7 +112,7 @@ def _plan(options: RunOptions) -> Plan:
                                  field="--give-up")  # fmt: skip
     every = duration_option("--every", options.every)
     return Plan(
-        scenarios=tuple(with_bounds(_named(name, known), within, give_up) for name in dict.fromkeys(options.names)),
+        scenarios=tuple(with_bounds(named(name, known), within, give_up) for name in dict.fromkeys(options.names)),
         count=options.count,
         every=every or 0.0,
         max_time=duration_option("--max-time", options.max_time),
@@ -123,7 +123,7 @@ def _plan(options: RunOptions) -> Plan:
     )
 
 
-def _named(name: str, known: Mapping[str, Scenario]) -> Scenario:
+def named(name: str, known: Mapping[str, Scenario]) -> Scenario:
     if name not in known:
         mend = did_you_mean(name, known) or f"there are {', '.join(known)}"
         raise ConfigurationError(f"there is no scenario {name!r}", mend, field="NAME")
@@ -135,7 +135,7 @@ async def _run(plan: Plan, options: RunOptions, view: View, clock: SystemClock) 
     with view:
         async with AsyncExitStack() as stack:
             stack.enter_context(_ctrl_c(stop, view))
-            stack.enter_context(_without_reader(view, alone=options.output == "text"))
+            stack.enter_context(without_reader(view, alone=options.output == "text"))
             place = plan.ledger or str(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "ledger.sqlite")
             where = asyncio.create_task(_where(plan, options, view, stack))
             opening = asyncio.create_task(stack.enter_async_context(Ledger(place)))
@@ -228,14 +228,14 @@ def _ctrl_c(stop: asyncio.Event, view: View) -> Iterator[None]:
     try:
         yield
     except asyncio.CancelledError:
-        raise _LeftAtOnce from None
+        raise LeftAtOnce from None
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
 
 
 @contextmanager
-def _without_reader(view: View, *, alone: bool) -> Iterator[None]:
+def without_reader(view: View, *, alone: bool) -> Iterator[None]:
     """Leave at once when the view is lost and it ``alone`` would have shown the result. Raises its OSError then."""
     loop, task, lost = asyncio.get_running_loop(), asyncio.current_task(), list[OSError]()
     assert task is not None  # noqa: S101 - inside asyncio.run

@@ -10,7 +10,7 @@ from prober.report.lines import shorten
 from prober.report.overview import Lane
 from prober.report.values import AnswerResult, DeliveryResult, ProbeResult, Result
 
-_BAD_OUTCOMES = {
+BAD_OUTCOMES = {
     Outcome.LOST,
     Outcome.DAMAGED,
     Outcome.MISPLACED,
@@ -27,7 +27,7 @@ def result_of(delivery: DeliveryResult) -> tuple[Result, str]:
     """What one delivery says about the run, and the one word for it: the worst verdict first, then the best."""
     timeliness = delivery.timeliness.verdict if delivery.timeliness else None
     outcome = delivery.outcome.verdict if delivery.outcome else None
-    if outcome in _BAD_OUTCOMES:
+    if outcome in BAD_OUTCOMES:
         return Result.FAIL, str(outcome)
     if timeliness in _BAD_TIMELINESS:
         return Result.FAIL, str(timeliness)
@@ -98,7 +98,7 @@ def judge_counts(lanes: Iterable[Lane]) -> tuple[Result, str]:
 
 def _counted(lane: Lane) -> Iterator[tuple[Result, str, int]]:
     """A lane's verdicts by what they say about a run; overdue ones that were lost are counted as lost alone."""
-    for outcome in sorted(_BAD_OUTCOMES):
+    for outcome in sorted(BAD_OUTCOMES):
         yield Result.FAIL, outcome.value, lane.by_outcome[outcome]
     for verdict in sorted(_BAD_TIMELINESS):
         lost = lane.by_outcome[Outcome.LOST] if verdict is Timeliness.OVERDUE else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from prober.model import ChannelKind, Outcome, PublicationKind, PublishResult, Timeliness
+from prober.report.gate_schema import gate_schema
 from prober.report.overview_schema import report_schema
 from prober.report.schema_parts import COUNT, INSTANT, SECONDS, TEXT, Schema, a_list, an_object, one_of, or_null
 from prober.report.values import QUANTILES, VERSION, Result
@@ -13,7 +14,8 @@ from prober.report.values import QUANTILES, VERSION, Result
 def result_schema() -> Schema:
     """What ``run``, ``gate``, ``report`` and ``show`` print as JSON; readers must ignore fields that they do not know.
 
-    ``events`` and ``notes`` are there in ``show`` only, ``report`` in ``report`` only, whose ``probes`` are the worst.
+    ``events`` and ``notes`` are there in ``show`` only, ``report`` in ``report`` only, whose ``probes`` are the worst,
+    ``gate`` in ``gate`` only.
     """
     root = an_object(
         {
@@ -28,6 +30,7 @@ def result_schema() -> Schema:
     root["properties"]["events"] = a_list({"$ref": "#/$defs/event"})
     root["properties"]["notes"] = a_list(an_object({"channel": TEXT, "text": TEXT}))
     root["properties"]["report"] = report_schema()
+    root["properties"]["gate"] = gate_schema()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"A result of prober, version {VERSION}",

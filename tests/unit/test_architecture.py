@@ -36,6 +36,7 @@ ROOMS: list[list[str]] = [
     ["ledger"],
     ["draft", "stages", "sweep", "hearing", "asking", "sight", "controlling", "watching", "loops", "ad_hoc"],
     ["report", "metrics"],
+    ["gate", "rules"],
     ["config"],
     ["assembly", "examination", "provisioning"],
     ["sandbox"],
