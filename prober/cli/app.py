@@ -550,6 +550,49 @@ def schema(
     schema_command(what)
 
 
+SERVE_EPILOG = """\
+\b
+Examples:
+  prober serve
+      Every scenario with a schedule, by the configuration; metrics and
+      status on http://127.0.0.1:9464/.
+
+\b
+  prober serve --sandbox alert-latency
+      One scenario on the embedded world, to look at it.
+
+\b
+  kill -HUP PID
+      Read the configuration and the scenarios again. (Or: curl -X POST
+      -H "Authorization: Bearer $TOKEN" http://127.0.0.1:9464/-/reload)
+"""
+
+
+@app.command(epilog=SERVE_EPILOG, short_help="Run the scenarios by their schedules, for ever.")
+def serve(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", hidden=True)] = None,
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where metrics and status are served.")
+    ] = "127.0.0.1:9464",
+    weather: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="Weather of the sandbox (implies --sandbox).", show_default=False),
+    ] = None,
+    sandbox: Annotated[bool, typer.Option("--sandbox", help="Use the embedded sandbox.")] = False,
+    ledger: LedgerOption = None,
+    config: Config = None,
+    scenarios: Scenarios = None,
+) -> None:
+    """Run the scenarios NAME (without a name: all that have a schedule) until SIGTERM, and serve metrics and status.
+
+    SIGTERM or Ctrl-C launches nothing more, waits for what is under way (serve.drain, 30s), and leaves the rest on
+    record for the next start.
+    """
+    from prober.cli.serve import ServeOptions, serve_command
+
+    serve_command(ServeOptions(listen, tuple(names or ()), sandbox, weather, ledger, config, scenarios))
+
+
 SANDBOX_EPILOG = """\
 \b
 Examples:

@@ -39,6 +39,8 @@ ROOMS: list[list[str]] = [
     ["gate", "rules"],
     ["config"],
     ["assembly", "examination", "provisioning"],
+    ["timetables", "serving"],
+    ["status"],
     ["sandbox"],
     ["cli", "__main__"],
 ]

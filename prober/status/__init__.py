@@ -1,0 +1,1 @@
+"""What the service shows over HTTP: metrics, health, the latest results, the page."""
