@@ -35,4 +35,5 @@ def log_to_stderr(*, console: bool) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
+    logging.getLogger("prober").setLevel(logging.INFO)
     logging.getLogger("discord.client").setLevel(logging.ERROR)  # it warns of voice, which nobody here wants

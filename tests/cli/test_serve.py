@@ -1,0 +1,249 @@
+"""``prober serve`` as an operator runs it: scraped by Prometheus, killed, reloaded, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+import pytest
+from aiohttp import web
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from prober.sandbox.launch import SandboxProcess
+from tests.cli.console import PATIENCE, Console, Running, changed
+from tests.servers.programs import free_port
+from tests.servers.prometheus import prometheus
+
+TOKEN = "a token that only the operator knows"
+SCENARIO = """
+name: {name}
+description: An alert every second.
+publication: {{kind: alert, priority: critical, content: alert}}
+channels: [email, slack, discord]
+within: {within}
+give_up: 60s
+schedule: {{every: {every}}}
+"""
+
+
+@dataclass
+class Served:
+    """A service that runs, and where its site is."""
+
+    running: Running
+    port: int
+
+    async def get(self, path: str, **headers: str) -> tuple[int, str]:
+        return await self._ask("GET", path, headers)
+
+    async def post(self, path: str, **headers: str) -> tuple[int, str]:
+        return await self._ask("POST", path, headers)
+
+    async def value(self, name: str, **labels: str) -> float | None:
+        """The sum of the series of this name that have these labels, None without any."""
+        _, page = await self.get("/metrics")
+        found = [
+            sample.value
+            for family in text_string_to_metric_families(page)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        ]
+        return sum(found) if found else None
+
+    async def until(self, true: Callable[[float], bool], name: str, **labels: str) -> float:
+        """Wait until the value is as wanted."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                value = await self.value(name, **labels)
+                if value is not None and true(value):
+                    return value
+                await asyncio.sleep(0.05)
+
+    async def _ask(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(method, f"http://127.0.0.1:{self.port}{path}", headers=headers) as answer,
+        ):
+            return answer.status, await answer.text()
+
+
+def scenarios(console: Console, every: str = "1s", within: str = "30s", *, name: str = "steady") -> None:
+    folder = console.folder / "scenarios"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.yaml").write_text(SCENARIO.format(name=name, every=every, within=within), encoding="utf-8")
+
+
+@asynccontextmanager
+async def served(console: Console, *more: str, port: int = 0) -> AsyncIterator[Served]:
+    arguments = ("serve", "--scenarios", "scenarios", "--listen", f"127.0.0.1:{port}", *more)
+    async with console.start(*arguments) as running:
+        line = await running.until_told('"action": "serving"')
+        yield Served(running, int(json.loads(line)["address"].rpartition(":")[2].strip("/")))
+
+
+def configure(console: Console, world: SandboxProcess, *changes: tuple[str, object]) -> None:
+    console.write("prober.yaml", changed(world, ("ledger", str(console.folder / "ledger.sqlite")), *changes))
+
+
+async def test_prometheus_scrapes_through_a_kill(world: SandboxProcess, console: Console) -> None:
+    """Series exist at 0 before the first probe, the 30 s bound is exact, exemplars carry the trace id, and counters
+    keep their history when the service is killed."""
+    configure(console, world)
+    scenarios(console, every="1h")
+    port = free_port()
+    scraping = {
+        "global": {"scrape_interval": "250ms", "scrape_timeout": "250ms"},
+        "scrape_configs": [{"job_name": "prober", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}],
+    }
+    began = time.time()
+    delivered = 'sum(max without (instance, pod) (prober_deliveries_total{outcome="delivered"}))'
+    with prometheus(scraping) as server:
+
+        async def until(expression: str, least: float) -> float:
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    value = await asyncio.to_thread(server.sum, expression)
+                    if value is not None and value >= least:
+                        return value
+                    await asyncio.sleep(0.1)
+
+        async with served(console, port=port) as service:
+            assert await until(delivered, 0) == 0
+            assert await until('count(prober_delivery_latency_seconds_bucket{le=~"30(\\\\.0)?"})', 3) == 3
+            scenarios(console, every="1s")
+            service.running.send(signal.SIGHUP)
+            before = await until(delivered, 3)
+            service.running.send(signal.SIGKILL)
+            await service.running.ended()
+        async with served(console, port=port):
+            await until(delivered, before + 3)
+        assert await until("sum(resets(prober_deliveries_total[5m]))", 0) == 0
+        found = await asyncio.to_thread(
+            server.exemplars, "prober_delivery_latency_seconds_bucket", began, time.time() + 60
+        )
+        assert found
+        assert all(len(one["labels"]["trace_id"]) == 32 for one in found)
+        latency = "prober_delivery_latency_seconds"
+        assert await until(f'sum({latency}_bucket{{le=~"30(\\\\.0)?"}}) - sum({latency}_count)', -1) == 0
+
+
+async def test_reload_takes_a_right_file_and_leaves_a_wrong_one(world: SandboxProcess, console: Console) -> None:
+    """A wrong file leaves the old one in force and shows in a metric; the token guards the request."""
+    configure(console, world, ("serve", {"token": TOKEN}))
+    scenarios(console, every="1h")
+    async with served(console) as service:
+        assert await service.value("prober_config_last_reload_successful") == 1
+        assert (await service.post("/-/reload"))[0] == 401
+        assert (await service.post("/-/reload", Authorization="Bearer wrong"))[0] == 401
+        scenarios(console, every="never")
+        status, words = await service.post("/-/reload", Authorization=f"Bearer {TOKEN}")
+        assert status == 400
+        assert "steady.yaml:8: schedule.every: 'never' is no duration" in words
+        assert await service.value("prober_config_last_reload_successful") == 0
+        assert (await service.get("/-/healthy"))[0] == 200
+        scenarios(console, every="1h")
+        scenarios(console, every="1h", within="7s", name="another")
+        assert (await service.post("/-/reload", Authorization=f"Bearer {TOKEN}"))[0] == 200
+        assert await service.value("prober_config_last_reload_successful") == 1
+        assert await service.value("prober_slots_total", scenario="another") == 0
+        assert await service.value("prober_delivery_latency_seconds_bucket", scenario="another", le="7.0") == 0
+        service.running.send(signal.SIGTERM)
+        assert (await service.running.ended()).code == 0
+
+
+async def test_other_observers_are_taken_over_by_a_reload(world: SandboxProcess, console: Console) -> None:
+    """A reload that changes what we connect to drains and goes on with the new connections."""
+    configure(console, world)
+    scenarios(console)
+    async with served(console) as service:
+        await service.until(lambda value: value >= 3, "prober_deliveries_total", outcome="delivered")
+        configure(console, world, ("observers.slack.bot_token", "xoxb-wrong"))
+        service.running.send(signal.SIGHUP)
+        await service.until(lambda value: value == 0, "prober_observer_up", observer="slack")
+        configure(console, world)
+        service.running.send(signal.SIGHUP)
+        await service.until(lambda value: value == 1, "prober_observer_up", observer="slack")
+        assert await service.value("prober_timeliness_total", verdict="overdue") == 0
+
+
+async def test_probe_answers_at_once_with_the_latest_result(world: SandboxProcess, console: Console) -> None:
+    """``/probe`` starts nothing: an unknown module is 400, a known one tells the latest settled result and its age."""
+    configure(console, world)
+    scenarios(console)
+    async with served(console) as service:
+        status, words = await service.get("/probe?module=stedy")
+        assert (status, words) == (400, "module must name a scenario: steady\n")
+        await service.until(lambda value: value >= 3, "prober_deliveries_total", outcome="delivered")
+        status, page = await service.get("/probe?module=steady")
+        values = {s.name: s.value for f in text_string_to_metric_families(page) for s in f.samples}
+        assert status == 200
+        assert values["probe_success"] == 1
+        assert 0 < values["probe_duration_seconds"] < 30
+        assert values["probe_timeout_seconds"] == 60
+        assert 0 <= values["probe_result_age_seconds"] < 60
+        status, told = await service.get("/api/v1/scenarios/steady/probes?limit=1")
+        (probe,) = json.loads(told)["probes"]
+        assert probe["scenario"] == "steady"
+        assert (await service.get("/api/v1/scenarios/none/probes"))[0] == 404
+        assert (await service.get("/api/v1/scenarios/steady/probes?limit=0"))[0] == 400
+        assert (await service.get(f"/api/v1/probes/{probe['probe']}"))[0] == 200
+        objectives = json.loads((await service.get("/api/v1/objectives"))[1])["objectives"]
+        assert {one["name"]: one["ratio"] for one in objectives}["publish-availability"] == 1.0
+        page = (await service.get("/metrics", Accept="application/openmetrics-text; version=1.0.0"))[1]
+        families = openmetrics(page)  # type: ignore[no-untyped-call]
+        assert any(sample.exemplar for family in families for sample in family.samples)
+
+
+async def test_textfile_and_heartbeat(world: SandboxProcess, console: Console) -> None:
+    """The textfile holds what /metrics shows; the dead man's switch hears of a healthy pass, and no log its URL."""
+    heard = asyncio.Event()
+
+    async def hear(_request: web.Request) -> web.Response:
+        heard.set()
+        return web.Response()
+
+    app = web.Application()
+    app.add_routes([web.get("/canary-secret", hear)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        port = runner.addresses[0][1]
+        beat = {"heartbeat": f"http://127.0.0.1:{port}/canary-secret", "heartbeat_every": "1s", "textfile": "p.prom"}
+        configure(console, world, ("serve", beat))
+        scenarios(console)
+        async with served(console) as service:
+            async with asyncio.timeout(PATIENCE):
+                await heard.wait()
+            await service.until(lambda value: value > 0, "prober_heartbeat_last_success_timestamp_seconds")
+            service.running.send(signal.SIGTERM)
+            ended = await service.running.ended()
+        assert ended.code == 0
+        assert "canary" not in ended.err + ended.out + "".join(service.running.seen)
+        assert 'prober_slots_total{environment="sandbox",location="local",scenario="steady"' in console.read("p.prom")
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("listen", ["9464", "127.0.0.1:99999", ":9464"])
+async def test_wrong_address_is_told(world: SandboxProcess, console: Console, listen: str) -> None:
+    """An address that is none exits 2 before anything starts."""
+    configure(console, world)
+    ended = await console.run("serve", "--listen", listen)
+    assert ended.code == 2
+    assert f"--listen: {listen!r} is no address (write HOST:PORT, such as 127.0.0.1:9464)" in ended.err
+
+
+async def test_without_a_target_it_refuses(console: Console) -> None:
+    """A lost configuration is no reason to probe the sandbox."""
+    ended = await console.run("serve")
+    assert ended.code == 2
+    assert "prober.yaml" in ended.err
+    assert "Traceback" not in ended.err
