@@ -173,7 +173,6 @@ class Serving:
                 on_change=self._changed,
                 timetable=self._timetable(),
                 sweeping=True,
-                asking_health=True,
             )
             async with loops:
                 self._loops = loops
