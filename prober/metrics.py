@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -372,3 +373,7 @@ def documentation() -> str:
 
 def _ticked(labels: Sequence[str]) -> str:
     return ", ".join(f"`{label}`" for label in labels)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(documentation())

@@ -154,6 +154,12 @@ def test_documentation_names_every_metric() -> None:
         assert f"`prober_{name}`" in table
 
 
+def test_the_documented_table_is_the_generated_one() -> None:
+    """deploy/metrics.md holds the table as the code has it (`python -m prober.metrics` prints it)."""
+    page = Path(__file__).parents[2] / "deploy" / "metrics.md"
+    assert documentation() in page.read_text(encoding="utf-8")
+
+
 def test_one_scenario_more_adds_its_series() -> None:
     """A scenario added by a reload is there at zero at once."""
     other = replace(SCENARIO, name="other", within=7.0)

@@ -26,6 +26,7 @@ from prober.report.values import EXIT_CODES
 from prober.resources import contents_directory, scenarios_directory
 from prober.sandbox.weather import load_weather, parse_weather, weather_names
 from prober.scenario_files import ContentForm, PublicationForm, ScenarioForm, load_scenarios
+from prober.serve_form import serve_of
 from prober.targets.http_form import read_settings
 from prober.targets.template import ALWAYS, OF_ID, OF_PUBLICATION, OF_RECIPIENT
 
@@ -34,6 +35,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "scenarios/README.md"
 README = PAGES[0].read_text(encoding="utf-8")
 BLOCKS = {
     "configuration": r"environment:",
+    "serve": "# a part of prober.yaml: serve",
     "observer": r"# another observer:",
     "mailbox": r"# another mailbox:",
     "target": r"# another target:",
@@ -95,6 +97,15 @@ def test_the_configuration_is_a_configuration(tmp_path: Path, monkeypatch: pytes
     assert drafting(settings).templates.keys() <= {scenario.content.template for scenario in scenarios.values()}
     for name in ("alert-latency", "publication-fanout"):
         assert len(resolve_channels(scenarios[name], settings.channels)) == 3
+
+
+def test_the_services_part_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only serve needs is read as it is written there."""
+    monkeypatch.setenv("PROBER_SERVE_TOKEN", "a token of the test")
+    monkeypatch.setenv("PROBER_HEARTBEAT_URL", "http://127.0.0.1/beat")
+    serve = serve_of(yaml.safe_load(block("serve")))
+    assert (serve.heartbeat_every, serve.drain) == (60.0, 30.0)
+    assert serve.textfile == "/var/lib/node_exporter/prober.prom"
 
 
 def test_the_objectives_are_those_that_hold_without_any() -> None:
