@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
 
 import pytest
 from imapclient import IMAPClient
 
 from tests.servers.dovecot import Dovecot, Mailbox, recreate
-from tests.servers.postfix import Postfix
-from tests.servers.programs import HOST, program, wait_until
+from tests.servers.postfix import Postfix, postfix
+from tests.servers.programs import HOST, listens, program, wait_until
 
 MAIL = b"From: news@target.example\r\nTo: you@inbox.test\r\nSubject: hello\r\n\r\nbody\r\n"
 
@@ -24,6 +25,14 @@ def test_mail_goes_from_postfix_to_dovecot(postfix_server: Postfix, inbox: Mailb
     """What Postfix took lies in the recipient's folder, also under a plus-tag."""
     postfix_server.send(MAIL, inbox.address.replace("@", f"{tag}@"))
     assert wait_until(lambda: count(inbox, folder) == 1), postfix_server.log.read_text()[-2000:]
+
+
+def test_nothing_of_postfix_is_left(dovecot_server: Dovecot) -> None:
+    """When a server's context ends, so have its master and whoever listened for it."""
+    with postfix(dovecot_server) as server:
+        master = int((server.folder / "queue/pid/master.pid").read_text())
+    assert not Path(f"/proc/{master}").exists()
+    assert not listens(server.port)
 
 
 def test_a_recreated_folder_has_another_uidvalidity(inbox: Mailbox) -> None:
