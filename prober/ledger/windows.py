@@ -173,8 +173,7 @@ def probes_of(conn: Connection, ids: Sequence[int]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found[identity] for identity in ids))
 
 
-@dataclass(frozen=True, slots=True)
-class Hourly:
+class Hourly(NamedTuple):
     """What one hour added to one series; ``labels`` as they stand in the row."""
 
     hour: int
@@ -192,8 +191,7 @@ def hourly(conn: Connection, names: Sequence[str], since: float, until: float, l
         .where(t.location.in_(here), t.hour >= int(since // 3600), t.hour < -int(-until // 3600), t.name.in_(names))
         .group_by(t.hour, t.name, t.labels)
     )
-    for hour, name, labels, value in conn.execute(query):
-        yield Hourly(hour, name, labels, value)
+    yield from map(Hourly._make, conn.execute(query))
 
 
 Series = tuple[str, Mapping[str, str], float]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -112,8 +113,7 @@ def _short_spans() -> set[float]:
     return {span for pair in BURN_WINDOWS for span in (pair.long, pair.short) if span < EXACT}
 
 
-@dataclass(frozen=True, slots=True)
-class _Event:
+class _Event(NamedTuple):
     """What one hour adds to an objective's counts."""
 
     hour: int

@@ -6,6 +6,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from heapq import nlargest
 from itertools import chain
 from operator import sub
@@ -22,6 +23,7 @@ MOMENTS = 96
 CURVE_POINTS = 160
 """Points of a distribution's curve."""
 
+_ALL = slice(None)
 _ARRIVED = frozenset({Outcome.DELIVERED, Outcome.DAMAGED, Outcome.MISPLACED})
 _LATE = frozenset({Timeliness.OVERDUE, Timeliness.EARLY, Timeliness.AMBIGUOUS})
 _JUDGED = (Timeliness.ON_TIME, Timeliness.OVERDUE, Timeliness.EARLY, Timeliness.AMBIGUOUS)
@@ -43,11 +45,15 @@ def lane(
         timeliness[group.timeliness] += len(times.planned)
         outcomes[group.outcome] += len(times.planned)
         unsettled += len(times.planned) if group.timeliness is None or group.outcome is None else 0
-    arrived = [times for group, times in groups.items() if group.outcome in _ARRIVED]
+    arrived = {
+        group: _Arrivals(times, None not in times.upper and None not in times.lower)
+        for group, times in groups.items()
+        if group.outcome in _ARRIVED
+    }
     lost = outcomes[Outcome.LOST]
     absent = Counter(each.absent for each in awaited)
-    lowers = sorted(chain.from_iterable(known(times.lower) for times in arrived))
-    uppers = sorted(chain.from_iterable(known(times.upper) for times in arrived))
+    lowers = sorted(chain.from_iterable(each.bounds("lower") for each in arrived.values()))
+    uppers = sorted(chain.from_iterable(each.bounds("upper") for each in arrived.values()))
     curves = [_curve(values, lost, absent) for values in (lowers, uppers)]
     return Lane(
         scenario=name[0],
@@ -63,21 +69,30 @@ def lane(
         by_outcome={outcome: outcomes[outcome] for outcome in Outcome},
         share=_share(groups),
         quantiles=_quantiles(lowers, uppers, lost, absent),
-        uncertainty=_widest(arrived),
+        uncertainty=_widest(arrived.values()),
         curve=_band(*curves),
-        moments=_moments(groups, window),
+        moments=_moments(groups, arrived, window),
         points=tuple(_point(course) for course in courses),
         stages=_stages(courses),
     )
 
 
-def known(bounds: Sequence[float | None]) -> Sequence[float]:
-    """Those that are on record; all of them, as a rule, and then without a copy."""
-    return [bound for bound in bounds if bound is not None] if None in bounds else cast("Sequence[float]", bounds)
+@dataclass(frozen=True, slots=True)
+class _Arrivals:
+    """A group that arrived; as a rule every latency of it is on record, which is looked up once and not each time."""
+
+    times: Times
+    whole: bool
+
+    def bounds(self, which: str, part: slice = _ALL) -> Sequence[float]:
+        """The lower or upper bounds of a part of the group, as far as they are on record."""
+        found: Sequence[float | None] = getattr(self.times, which)
+        cut = found if part is _ALL else found[part]
+        return cast("Sequence[float]", cut) if self.whole else [bound for bound in cut if bound is not None]
 
 
-def _widest(arrived: Iterable[Times]) -> float | None:
-    widths = (max(map(sub, known(t.upper), known(t.lower)), default=None) for t in arrived)
+def _widest(arrived: Iterable[_Arrivals]) -> float | None:
+    widths = (max(map(sub, each.bounds("upper"), each.bounds("lower")), default=None) for each in arrived)
     return max((width for width in widths if width is not None), default=None)
 
 
@@ -141,17 +156,17 @@ def _band(
     return tuple((time, at(upper_bounds, time), max(at(lower_bounds, time), at(upper_bounds, time))) for time in times)
 
 
-def _moments(groups: Mapping[Group, Times], window: Window) -> tuple[Moment, ...]:
+def _moments(groups: Mapping[Group, Times], arrived: Mapping[Group, _Arrivals], window: Window) -> tuple[Moment, ...]:
     width = (window.until - window.since) / MOMENTS
     edges = [window.since + n * width for n in range(1, MOMENTS)]
     places = {group: [0, *(bisect_left(t.planned, e) for e in edges), len(t.planned)] for group, t in groups.items()}
     found = []
     for n in range(MOMENTS):
-        parts = [(group, groups[group], slice(at[n], at[n + 1])) for group, at in places.items() if at[n] < at[n + 1]]
-        sizes = [(group, part.stop - part.start) for group, _, part in parts]
+        parts = [(group, slice(at[n], at[n + 1])) for group, at in places.items() if at[n] < at[n + 1]]
+        sizes = [(group, part.stop - part.start) for group, part in parts]
         lost = sum(size for group, size in sizes if group.outcome == Outcome.LOST)
         void = sum(size for group, size in sizes if Outcome.VOID in {group.outcome, group.timeliness})
-        seen = [known(times.upper[part]) for group, times, part in parts if group.outcome in _ARRIVED]
+        seen = [arrived[group].bounds("upper", part) for group, part in parts if group in arrived]
         latencies = sorted(chain.from_iterable(seen))
         quantiles = [_ranked(latencies, lost, q) if latencies or lost else None for q in (0.5, 0.95)]
         span = window.since + n * width, window.since + (n + 1) * width
