@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select
+from sqlalchemy import ColumnElement, Connection, and_, func, select, text
 
 from prober.ledger.tables import coverage, deliveries, probes, steps, totals_hourly, waypoints
 from prober.model import Outcome, PublishResult, Timeliness
@@ -30,13 +30,16 @@ class Window:
 
     def chosen(self) -> ColumnElement[bool]:
         """The condition on deliveries."""
+        return and_(deliveries.c.planned_wall >= self.since, deliveries.c.planned_wall < self.until, *self.named())
+
+    def named(self) -> tuple[ColumnElement[bool], ...]:
+        """The part of it that is about names."""
         names = (
             (deliveries.c.scenario, self.scenario),
             (deliveries.c.channel, self.channel),
             (deliveries.c.location, self.location),
         )
-        planned = (deliveries.c.planned_wall >= self.since, deliveries.c.planned_wall < self.until)
-        return and_(*planned, *(column == name for column, name in names if name))
+        return tuple(column == name for column, name in names if name)
 
 
 class Group(NamedTuple):
@@ -97,18 +100,26 @@ def pending(conn: Connection, window: Window) -> tuple[Pending, ...]:
     """The deliveries of a window that are still awaited, each up to its channel's last complete read."""
     since = func.coalesce(deliveries.c.scheduled_time, steps.c.requested_wall, steps.c.taken_wall)
     query = (
-        select(deliveries.c.scenario, deliveries.c.channel, deliveries.c.give_up, coverage.c.watermark_wall - since)
+        select(
+            deliveries.c.scenario,
+            deliveries.c.channel,
+            deliveries.c.give_up,
+            coverage.c.watermark_wall - since,
+            deliveries.c.planned_wall,
+        )
         .join(steps, and_(steps.c.probe_id == deliveries.c.probe_id, steps.c.number == deliveries.c.step_number))
         .outerjoin(
             coverage,
             and_(coverage.c.location == deliveries.c.location, coverage.c.identity == deliveries.c.identity),
         )
-        .where(window.chosen(), deliveries.c.open == 1, deliveries.c.outcome.is_(None), deliveries.c.arrive != "never")
-        .where(deliveries.c.latency_upper.is_(None))
+        # The partial index of what is open serves this; a range of time beside it would walk through the window.
+        .where(text("deliveries.open = 1"), deliveries.c.outcome.is_(None), deliveries.c.arrive != "never")
+        .where(deliveries.c.latency_upper.is_(None), *window.named())
     )
     return tuple(
         Pending(scenario, channel, min(max(absent or 0.0, 0.0), give_up))
-        for scenario, channel, give_up, absent in conn.execute(query)
+        for scenario, channel, give_up, absent, planned in conn.execute(query)
+        if window.since <= planned < window.until
     )
 
 
