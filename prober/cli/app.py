@@ -285,6 +285,36 @@ def gate(
     )
 
 
+RULES_EPILOG = """\
+\b
+Examples:
+  prober rules -c prober.yaml --write prober.rules.yml
+      Recording and alerting rules of its objectives, for the
+      rule_files of Prometheus; promtool check rules reads them.
+
+\b
+  prober rules --runbooks https://wiki.example/prober
+      The same with links to your own copy of deploy/runbooks.
+"""
+
+
+@app.command(epilog=RULES_EPILOG, short_help="Write Prometheus rules from the objectives.")
+def rules(
+    write: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write there instead of stdout.", show_default=False)
+    ] = None,
+    runbooks: Annotated[
+        str, typer.Option(metavar="URL", help="Where the runbooks stand; an anchor is added.")
+    ] = "deploy/runbooks/README.md",
+    config: Config = None,
+    scenarios: Scenarios = None,
+) -> None:
+    """Write Prometheus recording and alerting rules: burn rates of the objectives, thresholds, the prober itself."""
+    from prober.cli.rules import rules_command
+
+    rules_command(write, runbooks, config, scenarios)
+
+
 LIST_EPILOG = """\
 \b
 Examples:
