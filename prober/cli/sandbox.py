@@ -75,7 +75,7 @@ def _guide(sandbox: SandboxProcess, write: str | None) -> str:
     lines = [
         f"The sandbox runs: world {sandbox.world_id}, loopback only, until Ctrl-C.",
         f"The configuration {'in ' + write if write else 'above, saved as ' + file + ','} points at it:",
-        f"  prober run alert-latency --config {file} --ledger ledger.sqlite",
+        f"  prober run alert-latency --config {file} --ledger ledger.sqlite --no-sweep",
         "Look at it:",
         f"  curl -H 'Authorization: Bearer {target['token']}' {target['url']}/publications",
         f"  curl -H 'Authorization: Bearer {slack['bot_token']}' "

@@ -92,7 +92,7 @@ async def test_the_sandbox_explains_itself(console: Console) -> None:
             await running.until_told("-X POST")
             settings = settings_from_mapping(yaml.safe_load(console.read("prober.yaml")), "prober.yaml")
             assert list(settings.channels) == ["email", "email-2", "slack", "discord"]
-            ended = await console.run("run", "alert-latency", "--ledger", "ledger.sqlite", "-o", "json")
+            ended = await console.run("run", "alert-latency", "--ledger", "ledger.sqlite", "--no-sweep", "-o", "json")
             assert ended.code == 0, ended.err
             commands = [line for line in running.seen if line.strip().startswith("curl ")]
             publications, slack, discord, mail, truth, weather = [await curl(console, one) for one in commands]

@@ -39,7 +39,7 @@ class Truth:
             seen.setdefault((arrival.publication_id, arrival.channel), []).append(arrival)
         for found in seen.values():
             found.sort(key=lambda arrival: arrival.visible.after.boottime)
-        asked = Counter(request["idempotency_key"] for request in requests)
+        asked = Counter(request["idempotency_key"] for request in requests if request["idempotency_key"])
         return cls(by_probe, seen, sum(count - 1 for count in asked.values()))
 
 

@@ -22,6 +22,7 @@ from prober.config import Settings
 from prober.ledger.tables import keys, sightings, totals, totals_hourly
 from prober.marker import Keyring, SigningKey, mint, mint_content_id
 from prober.model import (
+    ChannelKind,
     How,
     KeyKind,
     Outcome,
@@ -31,6 +32,7 @@ from prober.model import (
     StrayReason,
     Timeliness,
 )
+from prober.objectives import Journey
 from prober.sandbox.mail import fold_address
 from prober.sandbox.slack_workspace import Grant
 from tests.real.place import LOOK_AGAIN, PATIENCE, Life, Place
@@ -243,6 +245,14 @@ class _Bounds:
         return value == "+Inf" or (isinstance(value, str) and float(value) < 1e5)
 
 
+WAYPOINTS = {
+    "created", "published", "mailbox", "received", "ses_received", "s3_stored",
+    *(f"claimed_{word}" for word in ("scheduled", "processing", "completed", "failed", "cancelled", "queued", "sent")),
+    "claimed_delivered",
+}  # fmt: skip
+"""Names of what a target and mail servers tell; no stranger can add one."""
+
+
 def _allowed(settings: Settings) -> Mapping[str, Any]:
     return {
         "scenario": {"alert-latency"},
@@ -252,7 +262,10 @@ def _allowed(settings: Settings) -> Mapping[str, Any]:
         "how": set(How),
         "outcome": set(Outcome),
         "verdict": set(Timeliness),
-        "result": set(PublishResult),
+        "result": {*PublishResult, *Journey},
         "state": set(SlotState),
         "le": _Bounds(),
+        "waypoint": WAYPOINTS,
+        "provider": set(ChannelKind),
+        "component": {"clock"},
     }

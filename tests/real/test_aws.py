@@ -45,14 +45,21 @@ async def control(world: SandboxProcess) -> AsyncIterator[SandboxControl]:
         forgive(world)
 
 
-def with_a_bucket(sandbox: SandboxProcess, folder: Path) -> Path:
-    """A configuration whose only e-mail channel is the bucket's."""
+def with_channels_first(sandbox: SandboxProcess, folder: Path, *names: str) -> Path:
+    """A configuration whose first e-mail channels are these; the others are there, as their subscribers are ours."""
     conf = dict(sandbox.configuration)
-    conf["observers"] = {name: its for name, its in conf["observers"].items() if not name.startswith("mailbox")}
-    conf["channels"] = {name: its for name, its in conf["channels"].items() if its["observer"] in conf["observers"]}
+    others = {f"other-{name}": its for name, its in conf["channels"].items() if its["kind"] == "email"}
+    chosen = {name: conf["channels"][name] for name in names}
+    chats = {name: its for name, its in conf["channels"].items() if its["kind"] != "email"}
+    conf["channels"] = {**chosen, **chats, **{n: i for n, i in others.items() if n.removeprefix("other-") not in names}}
     path = folder / "prober.yaml"
     path.write_text(dump_configuration(conf), encoding="utf-8")
     return path
+
+
+def with_a_bucket(sandbox: SandboxProcess, folder: Path) -> Path:
+    """A configuration in which the scenarios' e-mail channel is the bucket's."""
+    return with_channels_first(sandbox, folder, "email-s3")
 
 
 async def run(
@@ -135,12 +142,8 @@ def ses_client(world: SandboxProcess) -> Any:
 
 
 def both_mailboxes(sandbox: SandboxProcess, folder: Path) -> Path:
-    """A configuration with the bucket's channel and one mailbox, which have both newsletters' places."""
-    conf = dict(sandbox.configuration)
-    conf["channels"] = {name: its for name, its in conf["channels"].items() if name in {"email", "email-s3"}}
-    path = folder / "prober.yaml"
-    path.write_text(dump_configuration(conf), encoding="utf-8")
-    return path
+    """A configuration in which the bucket's channel and one mailbox have both newsletters' places."""
+    return with_channels_first(sandbox, folder, "email", "email-s3")
 
 
 async def test_a_newsletter_is_seen_in_a_bucket(world: SandboxProcess, control: SandboxControl, tmp_path: Path) -> None:

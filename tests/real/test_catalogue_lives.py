@@ -27,6 +27,7 @@ from prober.ledger.reading import ProbeRecord
 from prober.ledger.tables import totals
 from prober.marker import Keyring, SigningKey, mint, mint_content_id
 from prober.model import Outcome, PublicationKind, PublishResult, SlotState, StrayReason, Timeliness
+from prober.objectives import Journey
 from prober.report.result import TargetName, run_result, to_json
 from prober.sandbox.launch import start_sandbox
 from prober.sandbox.remote import Arrival, SandboxControl
@@ -34,6 +35,7 @@ from prober.sweep import Swept
 from tests.flow.rig import Rig, total, verdict, verdicts
 from tests.real.imap_proxy import Manner, imap_proxy
 from tests.real.place import LOOK_AGAIN, PATIENCE, Life, Place, Truth, alert, living, place, untrue
+from tests.real.strangers import WAYPOINTS
 from tests.real.test_catalogue import CHANNELS, GOOD, everywhere, finished, found
 
 MORTAL = str(Path(__file__).with_name("mortal.py"))
@@ -182,11 +184,14 @@ async def test_defect_12_forged_and_foreign_mail_is_ignored(tmp_path: Path) -> N
         assert await life.total("strays_total", reason=StrayReason.UNMATCHED) >= 1
         assert await life.total("copies_total") == 0
         names, values = await life.flow.ledger.read(labels)
-    closed = {word for enum in (Outcome, Timeliness, StrayReason, PublishResult, SlotState, PublicationKind)
+    closed = {word for enum in (Outcome, Timeliness, StrayReason, PublishResult, SlotState, PublicationKind, Journey)
               for word in enum} | {"push", "poll", "history"}  # fmt: skip
-    unknown = values - {*closed, *CHANNELS, "email-2", "alert-latency"}
+    unknown = values - {*closed, *WAYPOINTS, *CHANNELS, "email-2", "alert-latency"}
     assert all(is_bound(value) for value in unknown), unknown
-    assert names <= {"scenario", "kind", "channel", "state", "result", "verdict", "outcome", "reason", "how", "le"}
+    assert names <= {
+        "scenario", "kind", "channel", "state", "result", "verdict", "outcome", "reason", "how", "le", "waypoint",
+        "provider", "component",
+    }  # fmt: skip
 
 
 def labels(conn: Connection) -> tuple[set[str], set[str]]:
