@@ -53,12 +53,16 @@ def draft_probe(
 ) -> PlannedProbe:
     """One probe of ``scenario`` for ``slot`` (wall time), with its keys minted and its steps laid out.
 
-    ``late_after`` seconds after its slot it is not started any more.
+    ``late_after`` seconds after its slot it is not started any more. What is to happen some time after it (a
+    scheduled publication, a cancellation) counts from now where the slot is past: the target cannot act in the past.
+    Nor is a scheduled publication started after its time.
     """
     name = probe_id(drafting, scenario.name, run, slot, number)
-    due = now.at_wall(slot)
-    publication = _publication(drafting, scenario, channels, name, slot=slot, now=now)
-    steps, sends, stop = _steps(drafting, scenario, channels, name, due=due, late_after=late_after)
+    due, begin = now.at_wall(slot), now.at_wall(max(slot, now.wall))
+    if scenario.scheduled_after is not None:
+        late_after = min(late_after, begin.since(due) + scenario.scheduled_after)
+    publication = _publication(drafting, scenario, channels, name, begin=begin, now=now)
+    steps, sends, stop = _steps(drafting, scenario, channels, name, due=due, begin=begin, late_after=late_after)
     keys = [Key(KeyKind.CONTENT_ID, publication.content_id), Key(KeyKind.MARKER, publication.marker)]
     keys += [Key(KeyKind.PLUS_TAG, name, channel) for channel, step in sends.items() if f"+{name}@" in step.recipient]
     deliveries = tuple(
@@ -89,7 +93,7 @@ def draft_probe(
 
 
 def _publication(
-    drafting: Drafting, scenario: Scenario, channels: tuple[Channel, ...], name: str, *, slot: float, now: Instant
+    drafting: Drafting, scenario: Scenario, channels: tuple[Channel, ...], name: str, *, begin: Instant, now: Instant
 ) -> Publication:
     return Publication(
         probe=name,
@@ -102,7 +106,7 @@ def _publication(
         template_id=drafting.templates.get(scenario.content.template, ""),
         subject=scenario.content.subject,
         text=scenario.content.text,
-        scheduled_time=None if scenario.scheduled_after is None else slot + scenario.scheduled_after,
+        scheduled_time=None if scenario.scheduled_after is None else begin.wall + scenario.scheduled_after,
         correlation_id=f"{drafting.location}-{name}",
         trace_id=secrets.token_hex(16),
         span_id=secrets.token_hex(8),
@@ -110,7 +114,14 @@ def _publication(
 
 
 def _steps(
-    drafting: Drafting, scenario: Scenario, channels: tuple[Channel, ...], name: str, *, due: Instant, late_after: float
+    drafting: Drafting,
+    scenario: Scenario,
+    channels: tuple[Channel, ...],
+    name: str,
+    *,
+    due: Instant,
+    begin: Instant,
+    late_after: float,
 ) -> tuple[tuple[PlannedStep, ...], dict[str, PlannedStep], int | None]:
     """All steps; the sending step of each e-mail channel that has one; the number of the stopping step."""
     steps = [PlannedStep(0, StepAction.CREATE, due, late_after)]
@@ -125,7 +136,7 @@ def _steps(
     stop = None
     if scenario.cancel_after is not None:
         stop = len(steps)
-        steps.append(PlannedStep(stop, StepAction.CANCEL, due.plus(scenario.cancel_after), late_after, after_step=0))
+        steps.append(PlannedStep(stop, StepAction.CANCEL, begin.plus(scenario.cancel_after), late_after, after_step=0))
     return tuple(steps), sends, stop
 
 
