@@ -9,13 +9,14 @@ from pathlib import Path
 
 from prober import stages
 from prober.ad_hoc import AdHocRun, Asked
+from prober.draft import Drafting, draft_probe
 from prober.ledger.planning import PlannedProbe
 from prober.ledger.reading import ProbeRecord
 from prober.loops import FIRST_SIGHT, Loops
-from prober.model import Batch
+from prober.model import Batch, PublicationKind
 from prober.sandbox.inprocess import WorldObserver
 from prober.sweep import Swept
-from tests.flow.rig import SCENARIO, Life, Rig, verdicts
+from tests.flow.rig import KEYRING, SCENARIO, Life, Rig, verdicts
 
 GOOD = ("on_time", "delivered")
 SLACK = replace(SCENARIO, channels=("slack",))
@@ -115,3 +116,32 @@ async def test_a_run_waits_for_what_it_publishes_for_a_dead_one(tmp_path: Path) 
             assert await running == ()
         (probe,) = await rig.results(life)
         assert (probe.probe, verdicts(probe)) == (left, {"slack": GOOD})
+
+
+NEWSLETTER = replace(SLACK, name="newsletter", kind=PublicationKind.NEWSLETTER, priority="", scheduled_after=5.0)
+
+
+async def test_what_is_too_late_for_its_scheduled_time_is_our_fault(tmp_path: Path) -> None:
+    """A dead run's newsletter whose scheduled time has passed is never requested: void, and not the target's."""
+    rig = Rig(tmp_path)
+    async with rig.world_turning():
+        async with rig.life(observers=()) as life:
+            await life.loops.__aexit__(None, None, None)
+            await life.launch(1, NEWSLETTER)
+            await rig.clock.advance(10)
+        async with rig.life(observers=("slack",)) as life:
+            await rig.clock.advance(10)
+            (probe,) = await rig.results(life)
+            assert verdicts(probe) == {"slack": ("void", "void")}
+            assert not rig.world.world.requests
+
+
+def test_a_late_slot_schedules_ahead_of_now(tmp_path: Path) -> None:
+    """A slot that is run late asks for a time ahead of now, and is not started after that time."""
+    rig = Rig(tmp_path)
+    now = rig.clock.now()
+    drafting = Drafting("test", "here", KEYRING, {})
+    channel = rig.world.channels()["slack"]
+    draft = draft_probe(drafting, NEWSLETTER, (channel,), slot=now.wall - 20.0, now=now, late_after=30.0)
+    assert draft.publication.scheduled_time == now.wall + 5.0
+    assert draft.steps[0].late_after == 25.0
