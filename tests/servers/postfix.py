@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.servers.dovecot import DOMAIN, USERS, Dovecot
-from tests.servers.programs import HOST, free_port, listens, need_root, program, running, short_folder
+from tests.servers.programs import HOST, free_port, listens, need_root, program, running, short_folder, wait_until
 
 HOST_NAME = "mx.inbox.test"
 
@@ -58,6 +58,8 @@ def postfix(inboxes: Dovecot) -> Iterator[Postfix]:
         master = program("master", "postfix")
         with running([master, "-c", configuration, "-d"], lambda: listens(server.port), server.log):
             yield server
+        # Its children end by themselves when they notice that it has: until then one of them may still listen.
+        assert wait_until(lambda: not listens(server.port)), "somebody of Postfix still listens"
 
 
 _MAIN = """
