@@ -22,6 +22,7 @@ from prober.clock import SystemClock
 from prober.config import Settings
 from prober.errors import ConfigurationError
 from prober.ledger.ledger import Ledger
+from prober.ledger.opening import shown
 from prober.model import Scenario
 from prober.resources import contents_directory, scenarios_directory
 from prober.scenario_files import load_scenarios
@@ -82,7 +83,7 @@ async def _serve(options: ServeOptions, host: str, port: int) -> None:
         _on_signals(stop, serving)
         async with listening(serving, host, port) as bound:
             log.info("Serving.", action="serving", address=f"http://{host}:{bound}/",
-                     scenarios=[scenario.name for scenario in loaded.scenarios], ledger=place)  # fmt: skip
+                     scenarios=[scenario.name for scenario in loaded.scenarios], ledger=shown(place))  # fmt: skip
             await serving.run(stop)
         log.info("Stopped.", action="stopped")
 

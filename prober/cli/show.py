@@ -11,7 +11,7 @@ from prober.cli.options import load_for, one_of, target_name
 from prober.config import default_ledger_path
 from prober.errors import ConfigurationError
 from prober.ledger import reading
-from prober.ledger.opening import open_for_reading
+from prober.ledger.opening import open_for_reading, shown
 from prober.report.evidence import timeline
 from prober.report.lines import write
 from prober.report.provider_share import provider_facts
@@ -49,5 +49,5 @@ def show_command(probe: str, output: str, ledger: str | None, config: str | None
 
 def _which(probe: str, names: tuple[str, ...], place: str) -> tuple[str, str]:
     if not names:
-        return f"no probe on record begins with {probe!r}", f"looked in {place}; give --ledger for another"
+        return f"no probe on record begins with {probe!r}", f"looked in {shown(place)}; give --ledger for another"
     return f"more than one probe's name begins with {probe!r}", f"it may be {', '.join(names)}"

@@ -19,6 +19,7 @@ from prober.ledger.opening import (
     ledger_file,
     ledger_url,
     schema_version,
+    shown,
 )
 from prober.ledger.tables import HEAD, keys
 from prober.marker import VERSION, minted_at
@@ -99,7 +100,6 @@ def _writable(path: Path) -> bool:
 
 
 def _database(place: str) -> tuple[Finding, ...]:
-    shown = ledger_url(place).render_as_string(hide_password=True)
     try:
         engine = engine_of(ledger_url(place), writer=False)
         try:
@@ -110,8 +110,8 @@ def _database(place: str) -> tuple[Finding, ...]:
     except (DBAPIError, OSError) as exc:
         return (unknown("place", str(ledger_error(exc, place)), "check the URL, its password and the server"),)
     if read_only:
-        return (wrong("place", f"{shown} is read only", "name the primary server"),)
-    return (ok("place", f"{shown}, writable"), _version(place))
+        return (wrong("place", f"{shown(place)} is read only", "name the primary server"),)
+    return (ok("place", f"{shown(place)}, writable"), _version(place))
 
 
 def _version(place: str) -> Finding:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from prober.errors import LedgerError
-from prober.ledger.opening import ledger_error, open_for_reading, open_for_writing
+from prober.ledger.opening import ledger_error, open_for_reading, open_for_writing, shown
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -146,7 +146,7 @@ class Ledger:
         except Exception as exc:  # noqa: BLE001 - handed to whoever asked: were the thread to end, all would wait for ever
             self._forget_connection()
             for job in batch:
-                fault = LedgerError(f"ledger {self.place}: the prober's own error in a transaction: {exc!r}")
+                fault = LedgerError(f"ledger {shown(self.place)}: the prober's own error in a transaction: {exc!r}")
                 fault.__cause__ = exc
                 job.done.set_exception(fault)
             return

@@ -29,11 +29,19 @@ def ledger_url(place: str) -> URL:
         return URL.create("sqlite", database=str(Path(place).expanduser().absolute()))
     try:
         url = make_url(place)
-    except SQLAlchemyError as exc:
-        raise LedgerError(f"ledger: not a path and not a database URL: {exc}") from None
+    except (SQLAlchemyError, ValueError):  # whose words may quote the password
+        raise LedgerError("ledger: not a path and not a database URL; write postgresql://USER@HOST/DATABASE") from None
     if url.get_backend_name() not in {"sqlite", "postgresql"}:
         raise LedgerError(f"ledger: {url.get_backend_name()!r} is not supported (sqlite or postgresql)")
     return url.set(drivername="postgresql+psycopg") if url.get_backend_name() == "postgresql" else url
+
+
+def shown(place: str) -> str:
+    """The place as it may be told: a path as it is, a URL without a password. Raises LedgerError as ledger_url."""
+    if "://" not in place:
+        return place
+    url = ledger_url(place).difference_update_query(["password", "sslpassword"])
+    return url.render_as_string(hide_password=True)
 
 
 def open_for_writing(place: str) -> Engine:
@@ -72,9 +80,8 @@ def open_for_reading(place: str) -> Engine:
         raise ledger_error(exc, place) from exc
     if version != HEAD:
         engine.dispose()
-        _refuse_version(version, place)
-        raise LedgerError(f"ledger {place}: version {version or 'none'} needs an upgrade to {HEAD}; run a command "
-                          "that writes, e.g. `prober run --ledger`")  # fmt: skip
+        refuse_newer(version, place)
+        raise outdated(version, place)
     return engine
 
 
@@ -87,8 +94,8 @@ def schema_version(conn: Connection) -> str | None:
 
 def ledger_error(exc: BaseException, place: str) -> LedgerError:
     """The one place where a database's error becomes ours, with the mend."""
-    words = str(getattr(exc, "orig", None) or exc)
-    where = ledger_url(place).render_as_string(hide_password=True) if "://" in place else place
+    where = shown(place)
+    words = str(getattr(exc, "orig", None) or exc).replace(place, where)
     if "database is locked" in words or "lock timeout" in words:
         return LedgerBusy(f"ledger {where}: another process holds its lock for more than {BUSY_TIMEOUT:g} s")
     if "disk is full" in words or "No space left" in words:
@@ -167,16 +174,25 @@ def _begin_deferred(conn: Connection) -> None:
     conn.exec_driver_sql("BEGIN")
 
 
-def _refuse_version(version: str | None, place: str) -> None:
+def outdated(version: str | None, place: str) -> LedgerError:
+    """What is said of a ledger that a reader would have to upgrade."""
+    return LedgerError(
+        f"ledger {shown(place)}: version {version or 'none'} needs an upgrade to {HEAD}; run a command that writes, "
+        "e.g. `prober run --ledger`"
+    )
+
+
+def refuse_newer(version: str | None, place: str) -> None:
+    """Raises LedgerTooNew for a version that this prober does not know."""
     if version is not None and version > HEAD:
         raise LedgerTooNew(
-            f"ledger {place}: written by a newer prober (version {version}, this one knows {HEAD}); upgrade the "
+            f"ledger {shown(place)}: written by a newer prober (version {version}, this one knows {HEAD}); upgrade the "
             "prober, or give another --ledger"
         )
 
 
 def _migrate(engine: Engine, version: str | None, place: str) -> None:
-    _refuse_version(version, place)
+    refuse_newer(version, place)
     # Loaded late: alembic costs 0.1 s and is needed once in a ledger's life.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
