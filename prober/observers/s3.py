@@ -16,9 +16,11 @@ from prober.errors import Unreadable
 from prober.model import Batch, Channel, How, Message, Reading, Stamp, Wake, Waypoint
 from prober.observers import s3_removal
 from prober.observers.mail import addressed
-from prober.observers.s3_client import AwsClient, Listed, S3Settings, closed
+from prober.observers.s3_client import AwsClient, Listed
+from prober.observers.s3_errors import closed
 from prober.observers.s3_position import Position, beginning, fingerprint, load_position
 from prober.observers.s3_queue import Arrival, Lane, QueueWatch, fetch
+from prober.observers.s3_settings import S3Settings
 
 __all__ = ["S3Observer", "S3Settings"]
 

@@ -7,22 +7,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Final, Self
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
 from botocore import exceptions as aws
 from botocore.config import Config
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from prober.clock import Clock, Instant
-from prober.durations import parse_duration
 from prober.errors import Unreadable
-from prober.observers.mail import LIMIT
-
-WITHOUT_A_QUEUE: Final = 5.0
-"""Seconds between reads while deliveries are open where nothing is pushed."""
+from prober.observers.s3_errors import Absent, cause, closed, failed, refused
+from prober.observers.s3_settings import S3Settings
 
 _ATTEMPTS: Final = 2
 _CONNECTIONS: Final = 4
@@ -31,66 +27,6 @@ _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _INSTANCE_METADATA: Final = "iam-role"
 _CLIENT_SIDE: Final = frozenset({"x-amz-key", "x-amz-key-v2", "x-amz-iv"})
 """Object metadata by which a mail is known that SES encrypted for a client: nothing in it can be read here."""
-
-_ABSENT: Final = frozenset({"NoSuchKey", "NoSuchVersion", "InvalidRange", "NotFoundException"})
-"""Codes by which AWS says that what was asked for is not there; of an empty object no range is."""
-
-
-def _optional_seconds(value: Any) -> Any:
-    return None if value is None else parse_duration(value)
-
-
-Duration = Annotated[float, BeforeValidator(parse_duration)]
-
-
-class S3Settings(BaseModel):
-    """Where SES puts inbound mail and who tells of it. Durations in seconds or as written (``5s``).
-
-    Without ``queue_url`` nothing is pushed and the bucket is listed every ``poll``. ``wait_seconds`` is how long one
-    long poll of the queue lasts, and so how long leaving the observer may take. ``events_queue_url`` is where SES
-    publishes what becomes of the mail that the target sends, to addresses of any observer; with it alone, without a
-    bucket, no channel is read. Without keys boto3's own chain finds them; EC2's instance metadata is asked only with
-    ``instance_metadata``.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    bucket: str | None = Field(default=None, min_length=1)
-    prefix: str = ""
-    queue_url: str | None = Field(default=None, pattern=r"^https?://")
-    events_queue_url: str | None = Field(default=None, pattern=r"^https?://")
-    region: str = Field(min_length=1)
-    endpoint_url: str | None = Field(default=None, pattern=r"^https?://")
-    access_key_id: SecretStr | None = None
-    secret_access_key: SecretStr | None = None
-    instance_metadata: bool = False
-    verify: bool = True
-    ca_file: str | None = None
-    poll: Annotated[float | None, BeforeValidator(_optional_seconds), Field(gt=0)] = None
-    max_message_bytes: int = Field(default=LIMIT, ge=1024)
-    wait_seconds: Annotated[Duration, Field(ge=1, le=20)] = 1.0
-    connect_timeout: Annotated[Duration, Field(gt=0)] = 5.0
-    read_timeout: Annotated[Duration, Field(gt=0)] = 10.0
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if (self.access_key_id is None) != (self.secret_access_key is None):
-            raise ValueError("access_key_id and secret_access_key belong together: give both, or neither")
-        if self.bucket is None and (self.queue_url is not None or self.events_queue_url is None):
-            raise ValueError("bucket is missing: it may be left out only where events_queue_url alone is heard")
-        if self.queue_url is not None and self.queue_url == self.events_queue_url:
-            raise ValueError("queue_url and events_queue_url name one queue: each would take the other's messages")
-        return self
-
-    @property
-    def used_poll(self) -> float | None:
-        """Seconds between reads while deliveries are open; None where notifications and aligned reads are enough."""
-        return self.poll if self.poll is not None or self.queue_url is not None else WITHOUT_A_QUEUE
-
-    @property
-    def place(self) -> str:
-        """What a cursor belongs to: a bucket's name means the same only at one endpoint."""
-        return f"{self.endpoint_url or self.region}/{self.bucket}/{self.prefix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +134,7 @@ class AwsClient:
                 if len(fetched.raw) != min(fetched.size, last + 1):
                     raise ValueError("an object was cut short")
                 metadata = {str(name).lower() for name in answer.get("Metadata") or {}}
-        except _Absent:
+        except Absent:
             return None
         if metadata & _CLIENT_SIDE:
             raise Unreadable(
@@ -238,7 +174,7 @@ class AwsClient:
                 answer = self._client("sesv2").get_suppressed_destination(EmailAddress=address)
                 found = answer["SuppressedDestination"]
                 return Suppression(_wall(found["LastUpdateTime"]), str(found.get("Reason", ""))[:100])
-        except _Absent:
+        except Absent:
             return None
 
     @contextmanager
@@ -249,10 +185,10 @@ class AwsClient:
         try:
             yield
         except aws.ClientError as error:
-            raise _refused(error, self._settings, doing) from _cause(error, self._settings)
+            raise refused(error, self._settings, doing) from cause(error, self._settings)
         except (aws.BotoCoreError, OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             # botocore follows a redirection that leads to itself until the stack ends.
-            raise _failed(error, self._settings, doing) from _cause(error, self._settings)
+            raise failed(error, self._settings, doing) from cause(error, self._settings)
 
     def _client(self, service: str) -> Any:
         with self._lock:
@@ -268,14 +204,6 @@ class AwsClient:
                     verify=(self._settings.ca_file or True) if self._settings.verify else False,
                 )
             return self._clients[service]
-
-
-class _Absent(Exception):
-    """What was asked for is not there, and that is an answer."""
-
-
-def closed() -> Unreadable:
-    return Unreadable("unreachable", "the observer has not been entered, or has been left")
 
 
 def _session(settings: S3Settings) -> Any:
@@ -305,89 +233,6 @@ def _configuration(settings: S3Settings, service: str) -> Config:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-
-
-_REASONS: Final[dict[str, tuple[str, str]]] = {
-    **dict.fromkeys(
-        ("InvalidAccessKeyId", "InvalidClientTokenId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
-         "ExpiredTokenException", "UnrecognizedClientException", "InvalidSignatureException", "AuthFailure",
-         "MissingAuthenticationToken", "401"),
-        ("auth", "check access_key_id and secret_access_key, or what boto3's chain finds instead"),
-    ),
-    **dict.fromkeys(("RequestTimeTooSkewed", "RequestExpired"), ("auth", "set this machine's clock right")),
-    **dict.fromkeys(
-        ("AccessDenied", "AccessDeniedException", "AllAccessDisabled", "UnauthorizedOperation", "KMSAccessDenied",
-         "KMS.AccessDeniedException", "AWS.SimpleQueueService.AccessDenied", "403"),
-        ("missing_access", "allow s3:ListBucket, s3:GetObject, for a queue sqs:ReceiveMessage and "
-         "sqs:DeleteMessage, and what decrypts them; for SES's suppression list ses:GetSuppressedDestination"),
-    ),
-    "NoSuchBucket": ("missing_bucket", "check bucket and region"),
-    **dict.fromkeys(
-        ("PermanentRedirect", "301", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"),
-        ("missing_bucket", "the bucket lies in another region; check region"),
-    ),
-    **dict.fromkeys(
-        ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"),
-        ("missing_queue", "check queue_url and region"),
-    ),
-    **dict.fromkeys(("RequestTimeout", "RequestTimeoutException"), ("timeout", "wait: AWS itself is slow")),
-    **dict.fromkeys(
-        ("SlowDown", "Throttling", "ThrottlingException", "RequestThrottled", "TooManyRequestsException"),
-        ("unreachable", "wait: AWS allows no more requests now"),
-    ),
-}  # fmt: skip
-
-
-def _refused(error: aws.ClientError, settings: S3Settings, doing: str) -> Exception:
-    """What AWS's own no means to a reader."""
-    response = error.response if isinstance(error.response, dict) else {}
-    said = response.get("Error") or {}
-    status = int((response.get("ResponseMetadata") or {}).get("HTTPStatusCode") or 0)
-    code = str(said.get("Code") or status)
-    if code in _ABSENT:
-        return _Absent()
-    reason, mend = _REASONS.get(code, ("protocol", "AWS refused in a way that the prober does not know"))
-    if reason == "protocol" and status >= 500:
-        reason, mend = "unreachable", "wait: AWS itself is failing"
-    return Unreadable(reason, _sentence(settings, doing, code, mend))
-
-
-def _failed(error: Exception, settings: S3Settings, doing: str) -> Unreadable:
-    """What a failure without an answer of AWS's means to a reader."""
-    name = type(error).__name__
-    if isinstance(error, aws.SSLError):
-        return Unreadable("tls", _sentence(settings, doing, name, "check endpoint_url, ca_file and the certificate"))
-    if isinstance(error, (aws.ConnectTimeoutError, aws.ReadTimeoutError, TimeoutError)):
-        return Unreadable("timeout", _sentence(settings, doing, name, "check endpoint_url, network and firewall"))
-    if isinstance(error, _UNAUTHENTICATED):
-        mend = "give access_key_id and secret_access_key, or let boto3's chain find them (instance_metadata for EC2's)"
-        return Unreadable("auth", _sentence(settings, doing, name, mend))
-    if isinstance(error, (aws.ConnectionError, aws.HTTPClientError, aws.IncompleteReadError, OSError)):
-        return Unreadable("unreachable", _sentence(settings, doing, name, "check the network and endpoint_url"))
-    return Unreadable("protocol", _sentence(settings, doing, name, "the answer is not AWS's; check endpoint_url"))
-
-
-_UNAUTHENTICATED: Final = (
-    aws.NoCredentialsError,
-    aws.PartialCredentialsError,
-    aws.CredentialRetrievalError,
-    aws.TokenRetrievalError,
-    aws.NoAuthTokenError,
-    aws.SSOError,
-    aws.LoginError,
-    aws.ProfileNotFound,
-)
-
-
-def _sentence(settings: S3Settings, doing: str, said: str, mend: str) -> str:
-    """Only codes and names of errors are repeated: their texts may quote what they were given."""
-    return f"cannot {doing} at {settings.endpoint_url or settings.region}: {said[:100]}; {mend}"
-
-
-def _cause(error: Exception, settings: S3Settings) -> Exception | None:
-    """The cause to chain: none where its words hold a key of ours."""
-    keys = [key.get_secret_value() for key in (settings.access_key_id, settings.secret_access_key) if key is not None]
-    return None if any(key in str(error) for key in keys) else error
 
 
 def _page(answer: dict[str, Any], now: Instant) -> list[Listed]:

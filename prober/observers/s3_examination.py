@@ -11,7 +11,8 @@ from prober.clock import Clock
 from prober.errors import Unreadable
 from prober.findings import ClockReading, Examined, Finding, clock_of_date, ok, unread, warning, wrong
 from prober.model import Channel
-from prober.observers.s3_client import AwsClient, S3Settings
+from prober.observers.s3_client import AwsClient
+from prober.observers.s3_settings import S3Settings
 from prober.validation import validate_adapter
 
 _CONNECTED_WITHIN = 2.0

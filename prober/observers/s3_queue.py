@@ -14,8 +14,9 @@ from prober.clock import Clock, Instant
 from prober.errors import Unreadable
 from prober.model import How, Waypoint
 from prober.observers.mail import Mail, read_mail
-from prober.observers.s3_client import AwsClient, Received, S3Settings
+from prober.observers.s3_client import AwsClient, Received
 from prober.observers.s3_notifications import Notice, read_notices
+from prober.observers.s3_settings import S3Settings
 
 T = TypeVar("T")
 

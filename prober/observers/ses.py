@@ -12,8 +12,10 @@ from typing import Final, Self
 from prober.clock import Clock, Instant
 from prober.errors import Unreadable
 from prober.model import Hearsay, Waypoint
-from prober.observers.s3_client import AwsClient, Received, S3Settings, Suppression, closed
+from prober.observers.s3_client import AwsClient, Received, Suppression
+from prober.observers.s3_errors import closed
 from prober.observers.s3_queue import Lane
+from prober.observers.s3_settings import S3Settings
 from prober.observers.ses_events import read_event
 
 ASKED_FOR: Final = 60.0
