@@ -1,12 +1,14 @@
 """A prober that ends itself, as kill -9 would, at one commit boundary.
 
 ``mortal.py CONFIG LEDGER PHASE JOB NTH [COUNT WITHIN GIVE_UP]``: the n-th time that ``JOB`` takes part in a
-transaction is counted from the moment at which the probes, COUNT of them at once, are on record.
+transaction is counted from the moment at which the probes, COUNT of them at once, are on record. :func:`mortal` does
+the same in a process forked from one that has everything loaded: most of such a short life is its start.
 """
 
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import sys
@@ -72,6 +74,23 @@ async def live(config: str, ledger: str, death: Death, load: Load) -> None:
         listener = ViewListener(PlainView(sys.stderr))
         sweeping = death.job in SWEEP or death.phase == "swept"
         await AdHocRun(flow, drafting(settings), asked, listener, sweeps=sweeping).run(asyncio.Event(), 45)
+
+
+async def mortal(config: Path, ledger: Path, phase: str, job: str, nth: int) -> int:
+    """Run a prober that dies at the boundary; its exit status, negative for a signal."""
+    forks = multiprocessing.get_context("forkserver")
+    forks.set_forkserver_preload([__name__])
+    process = forks.Process(target=_live_quietly, args=(str(config), str(ledger), Death(phase, job, nth)), daemon=True)
+    await asyncio.to_thread(process.start)
+    await asyncio.to_thread(process.join)
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def _live_quietly(config: str, ledger: str, death: Death) -> None:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        sys.stderr = nowhere
+        asyncio.run(live(config, ledger, death, Load()))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +15,7 @@ from prober.ledger.ledger import Ledger
 from prober.ledger.tables import deliveries, steps
 from prober.sandbox.launch import SandboxProcess, start_sandbox
 from tests.flow.rig import conserved, total
+from tests.real.mortal import mortal
 
 BOUNDARIES = [
     ("plan_probes", 1),
@@ -30,27 +29,25 @@ BOUNDARIES = [
 ]
 """Every transaction of plan, publish, observe and settle that a healthy probe goes through: what, and which time."""
 
-MORTAL = str(Path(__file__).with_name("mortal.py"))
-
-
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
+@pytest.fixture(scope="module", params=["before", "after"])
+def phase(request: pytest.FixtureRequest) -> str:
+    """When a prober dies: before the commit, or after it."""
+    return str(request.param)
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[SandboxProcess, Path]]:
-    """A sandbox that outlives the probers, and its configuration as a file."""
+async def world(phase: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[SandboxProcess, Path]]:
+    """A sandbox that outlives the probers, and its configuration as a file.
+
+    One for each phase: Slack lets an app open about thirty connections at once and then makes each life wait.
+    """
     async with start_sandbox() as sandbox:
-        config = tmp_path_factory.mktemp("world") / "prober.yaml"
+        config = tmp_path_factory.mktemp(f"world-{phase}") / "prober.yaml"
         config.write_text(dump_configuration(sandbox.configuration), encoding="utf-8")
         yield sandbox, config
-
-
-async def mortal(config: Path, ledger: Path, phase: str, job: str, nth: int) -> int:
-    """Start a prober that dies at the boundary; its exit status."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, MORTAL, str(config), str(ledger), phase, job, str(nth), stderr=asyncio.subprocess.DEVNULL
-    )
-    return await process.wait()
 
 
 def on_record(conn: Connection) -> tuple[dict[str, list[tuple[str, str]]], Counter[str], bool]:
@@ -62,7 +59,6 @@ def on_record(conn: Connection) -> tuple[dict[str, list[tuple[str, str]]], Count
     return verdicts, results, conserved(conn)
 
 
-@pytest.mark.parametrize("phase", ["before", "after"])
 @pytest.mark.parametrize(("job", "nth"), BOUNDARIES)
 async def test_death_at_a_commit_boundary(
     world: tuple[SandboxProcess, Path], tmp_path: Path, phase: str, job: str, nth: int
@@ -89,7 +85,6 @@ async def test_death_at_a_commit_boundary(
         assert found == [truth] * 3
 
 
-@pytest.mark.parametrize("phase", ["before", "after"])
 @pytest.mark.parametrize(("job", "nth"), [("plan_clean_ups", 1), ("end_clean_ups", 2)])
 async def test_death_in_the_sweep(
     world: tuple[SandboxProcess, Path], tmp_path: Path, phase: str, job: str, nth: int
