@@ -31,6 +31,15 @@ SWEEP = {"plan_clean_ups", "end_clean_ups"}
 """The transactions of a run that sweeps at its end; so does one in which nothing dies and the phase is ``swept``."""
 
 
+ADAPTERS = [
+    "prober.targets.publishing_module",
+    "prober.observers.imap",
+    "prober.observers.slack",
+    "prober.observers.discord",
+]
+"""What assembly loads when it is needed."""
+
+
 @dataclass(frozen=True)
 class Death:
     """Before or after the commit in which ``job`` takes part for the n-th time."""
@@ -79,7 +88,7 @@ async def live(config: str, ledger: str, death: Death, load: Load) -> None:
 async def mortal(config: Path, ledger: Path, phase: str, job: str, nth: int) -> int:
     """Run a prober that dies at the boundary; its exit status, negative for a signal."""
     forks = multiprocessing.get_context("forkserver")
-    forks.set_forkserver_preload([__name__])
+    forks.set_forkserver_preload([__name__, *ADAPTERS])
     process = forks.Process(target=_live_quietly, args=(str(config), str(ledger), Death(phase, job, nth)), daemon=True)
     await asyncio.to_thread(process.start)
     await asyncio.to_thread(process.join)
