@@ -61,8 +61,12 @@ async def _sweep(settings: Settings, place: str, seconds: float | None, *, dry_r
         course = Course(flow.upkeep.keeping)
         if dry_run:
             return course.swept, await sweep.within(flow, sweep.rehearse(flow, course), seconds)
-        await _read(flow, course)
-        return course.swept, await sweep.sweep_up(flow, course, seconds)
+        return course.swept, await sweep.within(flow, _read_and_sweep(flow, course), seconds)
+
+
+async def _read_and_sweep(flow: Flow, course: Course) -> None:
+    await _read(flow, course)
+    await sweep.sweep_up(flow, course, None)
 
 
 async def _read(flow: Flow, course: Course) -> None:
