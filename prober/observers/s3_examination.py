@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from prober.aside import aside
 from prober.clock import Clock
 from prober.errors import Unreadable
-from prober.findings import ClockReading, Examined, Finding, clock_of_date, ok, unread, warning, wrong
+from prober.findings import ClockReading, Examined, Finding, clock_of_date, ok, unknown, unread, warning, wrong
 from prober.model import Channel
 from prober.observers.s3_client import AwsClient
 from prober.observers.s3_settings import S3Settings
@@ -45,17 +45,18 @@ async def examine(
 def _look(name: str, settings: S3Settings, client: AwsClient, clock: Clock) -> Examined:
     findings: list[Finding] = []
     clocks: tuple[ClockReading, ...] = ()
-    try:
-        asked = clock.now()
-        answer = client.ask("s3", "list_objects_v2", f"list the bucket {settings.bucket}",
-                            Bucket=settings.bucket, Prefix=settings.prefix)  # fmt: skip
-        headers = answer["ResponseMetadata"]["HTTPHeaders"]
-        clocks = clock_of_date(name, headers.get("date"), asked, clock.now())
-        findings.append(_bucket(settings, answer))
-    except Unreadable as error:
-        findings.append(unread(_SUBJECTS.get(error.reason, "reachable"), error))
-        if error.reason in ("auth", "unreachable", "timeout", "tls"):
-            return Examined(name, tuple(findings))
+    if settings.bucket is not None:
+        try:
+            asked = clock.now()
+            answer = client.ask("s3", "list_objects_v2", f"list the bucket {settings.bucket}",
+                                Bucket=settings.bucket, Prefix=settings.prefix)  # fmt: skip
+            headers = answer["ResponseMetadata"]["HTTPHeaders"]
+            clocks = clock_of_date(name, headers.get("date"), asked, clock.now())
+            findings.append(_bucket(settings, answer))
+        except Unreadable as error:
+            findings.append(unread(_SUBJECTS.get(error.reason, "reachable"), error))
+            if error.reason in ("auth", "unreachable", "timeout", "tls"):
+                return Examined(name, tuple(findings))
     for field, url in (("queue_url", settings.queue_url), ("events_queue_url", settings.events_queue_url)):
         if url is not None:
             findings.append(_queue(field, url, settings, client))
@@ -63,6 +64,8 @@ def _look(name: str, settings: S3Settings, client: AwsClient, clock: Clock) -> E
 
 
 def _bucket(settings: S3Settings, answer: Mapping[str, Any]) -> Finding:
+    if "IsTruncated" not in answer:  # boto3 takes any page for a listing of nothing
+        return unknown("bucket", "what answers there is no listing of S3's", "correct endpoint_url")
     place = f"{settings.bucket}/{settings.prefix} in {settings.region}"
     count = int(answer.get("KeyCount") or 0)
     if answer.get("IsTruncated"):
@@ -84,7 +87,9 @@ def _queue(field: str, url: str, settings: S3Settings, client: AwsClient) -> Fin
             sentence = "it could not be looked at without taking messages from it"
             return warning(subject, sentence, "allow sqs:GetQueueAttributes; reading needs sqs:ReceiveMessage")
         return unread(subject, error)
-    waiting = (answer.get("Attributes") or {}).get("ApproximateNumberOfMessages", "?")
+    waiting = (answer.get("Attributes") or {}).get("ApproximateNumberOfMessages")
+    if waiting is None:
+        return unknown(subject, "what answers there is no queue of SQS's", f"correct {field} and endpoint_url")
     return ok(subject, f"there, about {waiting} messages waiting")
 
 
