@@ -16,7 +16,7 @@ import yaml
 from prober.clock import SystemClock
 from prober.config import load_settings
 from prober.examination import Scope, examine_all
-from prober.findings import verdict
+from prober.findings import State, verdict
 from prober.report.checklist import EXIT_CODES, checklist_lines, checklist_to_json
 from prober.report.lines import plain
 from prober.report.values import TargetName, json_text
@@ -26,6 +26,9 @@ from tests.conformance.discord_world import ALERTS, running
 from tests.conformance.discord_world import TOKEN as DISCORD_TOKEN
 from tests.conformance.scripted_api import free_port
 from tests.conformance.slack_world import APP, BOT, PUBLIC, Weather, slack_server
+from tests.conformance.slack_world import history as history_of_slack
+
+CONTROL = "delivery-prober control"
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -193,6 +196,40 @@ async def test_a_discord_bot_that_may_too_little(world: SandboxProcess, console:
     assert ended.code == 1
     subject, mend = ("intents", "developer portal") if fault == "intent" else ("channel discord", "grant")
     only([one for one in found if one["part"] == "discord"], "discord", subject, mend)
+
+
+@pytest.mark.parametrize("post", [False, True])
+async def test_only_with_post_something_is_posted(world: SandboxProcess, console: Console, post: bool) -> None:
+    """With --post each Slack and Discord channel gets one message of our own, its history shows it, and clocks are
+    dated by it; without it nothing is posted anywhere."""
+    async with slack_server(Weather()) as slack, running() as discord:
+        config = _with_both(world, console, slack.api_url, discord.server.api_url)
+        told = await examine_all(Scope(load_settings(Path(config)), "", post=post), SystemClock())
+        posted = [sum(CONTROL in str(each) for each in history)
+                  for history in (history_of_slack(slack), discord.server.history(ALERTS))]  # fmt: skip
+    assert posted == ([1, 1] if post else [0, 0])
+    lines = [(one.part, each.state) for one in told for each in one.findings if each.subject == "posting"]
+    assert lines == ([("slack", State.OK), ("discord", State.OK)] if post else [])
+
+
+async def test_a_post_that_is_refused_is_told(world: SandboxProcess, console: Console) -> None:
+    """Where the bot may read and not post, --post finds it out with the mend, and says it once for each channel."""
+    async with slack_server(Weather()) as slack, running() as discord:
+        discord.server.revoke("SEND_MESSAGES", ALERTS)
+        config = _with_both(world, console, slack.api_url, discord.server.api_url)
+        ended, found = await check(config, post=True)
+    assert ended.code == 1
+    (refused,) = [one for one in found if one["subject"] == "posting"]
+    assert (refused["part"], refused["state"]) == ("discord", "wrong")
+    assert refused["mend"]
+
+
+def _with_both(world: SandboxProcess, console: Console, slack_url: str, discord_url: str) -> str:
+    slack = {"adapter": "slack", "bot_token": BOT, "app_token": APP, "api_url": slack_url}
+    discord = {"adapter": "discord", "token": DISCORD_TOKEN, "api_url": discord_url}
+    changes = (("observers.slack", slack), ("channels.slack.address", PUBLIC), ("observers.discord", discord),
+               ("channels.discord.address", ALERTS))  # fmt: skip
+    return console.write("prober.yaml", changed(world, *changes))
 
 
 async def test_a_target_channel_with_a_foreign_name(own_world: SandboxProcess, console: Console) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from prober.clock import SystemClock
 from prober.errors import Unreadable
@@ -101,3 +102,8 @@ async def unreadable(observer: SlackObserver, cursor: str | None) -> Unreadable:
     assert not batch.blind.keys() & batch.readings.keys()
     blindness = next(iter(batch.blind.values()))
     return Unreadable(blindness.reason, blindness.detail)
+
+
+def history(server: SlackServer, channel: str = PUBLIC) -> list[dict[str, Any]]:
+    """What lies in a channel, the oldest first."""
+    return list(server.workspace._histories[channel].messages)
