@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from prober.findings import Examined, State
 from prober.observers.s3_examination import _bucket, examine
+from tests.conformance.hostile_peer import MANNERS, standing
 from tests.conformance.s3_world import CLOCK, INBOX, Bucket, mail, open_bucket
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -120,3 +121,14 @@ async def test_aws_is_away(bucket: Bucket) -> None:
         await bucket.servers.resume()
     assert told(examined) == {"reachable": State.UNKNOWN}
     assert "network" in line(examined, "reachable")
+
+
+async def test_a_page_is_no_bucket_and_no_queue(bucket: Bucket) -> None:
+    """Where some web page answers instead of AWS, neither passes for well: boto3 itself takes it for an empty one."""
+    (page,) = [manner for manner in MANNERS if manner.name == "200 and a page"]
+    async with standing(page) as port:
+        url = f"http://127.0.0.1:{port}"
+        examined = await looked(bucket, endpoint_url=url, queue_url=f"{url}/1/q", events_queue_url=None)
+    assert told(examined) == {"bucket": State.UNKNOWN, "queue": State.UNKNOWN}
+    assert "endpoint_url" in line(examined, "bucket")
+    assert "endpoint_url" in line(examined, "queue")
