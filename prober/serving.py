@@ -24,7 +24,7 @@ from prober.ledger.standing import objective_counts
 from prober.loops import Loops
 from prober.metrics import Configured, Local, Standing, families, registry_of, write_textfile
 from prober.model import Channel, Scenario
-from prober.objectives import budget
+from prober.objectives import Counts, budget
 from prober.serve_form import ServeSettings
 from prober.timetables import timetable
 
@@ -77,7 +77,7 @@ class Serving:
     """One service on an open ledger. ``load`` reads the files again and raises ConfigurationError.
 
     ``reloaded`` says whether the last reload was accepted; ``ready`` that every observer has looked once since the
-    last start.
+    last start; ``counts`` are what the objectives, by name, came to at the last look.
     """
 
     loaded: Loaded
@@ -88,6 +88,7 @@ class Serving:
     ready: bool = False
     heartbeat_at: float | None = None
     standings: tuple[Standing, ...] = ()
+    counts: Mapping[str, Counts] = field(default_factory=dict)
     _loops: Loops | None = None
     _next: Loaded | None = None
     _reopen: asyncio.Event = field(default_factory=asyncio.Event)
@@ -225,6 +226,7 @@ class Serving:
         kinds = {scenario.name: scenario.kind.value for scenario in self.loaded.scenarios}
         now = self.clock.now().wall
         found = await self.ledger.read(objective_counts, settings.location, settings.objectives, kinds, now)
+        self.counts = found
         standings = []
         for objective in settings.objectives:
             counts = found[objective.name]

@@ -8,7 +8,7 @@ from prober.ledger.columns import String, Text, instant_columns, instant_of, ins
 
 __all__ = ["HEAD", "instant_columns", "instant_of", "instant_values", "metadata"]
 
-HEAD = "0008"
+HEAD = "0009"
 """The migration that this version writes; migrations/versions/ ends with it."""
 
 probes = Table(
@@ -105,6 +105,19 @@ deliveries = Table(
     UniqueConstraint("probe_id", "channel", name="delivery_identity"),
 )
 Index("deliveries_planned", deliveries.c.planned_wall)
+FAILED = text(
+    "(outcome IN ('lost', 'damaged', 'misplaced', 'unwanted', 'refused', 'unanswered')"
+    " OR timeliness IN ('overdue', 'early'))"
+)
+"""What a delivery that failed is; a query has to say it letter for letter to be answered by the index."""
+
+Index(
+    "deliveries_failed",
+    deliveries.c.location,
+    deliveries.c.planned_wall,
+    sqlite_where=FAILED,
+    postgresql_where=FAILED,
+)
 Index(
     "deliveries_dirty",
     deliveries.c.location,

@@ -136,7 +136,9 @@ def _steps(record: ProbeRecord) -> Iterator[Event]:
             if instant is None:
                 continue
             detail = _step_detail(step) if word == "ended" else f"by process {step.taken_by}" if word == "taken" else ""
-            yield Event(instant.wall, offset(instant), f"{name} {word}", detail=detail)
+            begun = instant_of(step, "requested") if word == "ended" else None
+            yield Event(instant.wall, offset(instant), f"{name} {word}", detail=detail,
+                        begun=offset(begun) if begun is not None else None)  # fmt: skip
 
 
 def _step_detail(step: Row[Any]) -> str:

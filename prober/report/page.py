@@ -18,7 +18,7 @@ from prober.report.overview import Lane, Overview
 from prober.report.ruling import result_of
 from prober.report.values import ProbeResult, Result
 
-_TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 
 INDICATOR_WORDS = {
     Indicator.PUBLISH: "publications accepted",
@@ -32,25 +32,33 @@ INDICATOR_WORDS = {
 
 def overview_page(overview: Overview) -> str:
     """The page's HTML. Whatever a name or an answer says, it stays text."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
+    return (
+        templates_in(TEMPLATES)
+        .get_template("overview.html.j2")
+        .render(
+            overview=overview,
+            scenarios=_by_scenario(overview),
+            plots=plots,
+            figures=figures,
+            indicators=INDICATOR_WORDS,
+            duration=format_duration,
+            instant=rfc3339,
+            troubles=_troubles,
+            counts=_counts,
+            version=__version__,
+        )
+    )
+
+
+def templates_in(folder: Path) -> jinja2.Environment:
+    """The templates of a folder, by which a text stays text: escaped, and without control characters."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=lambda value: printable(value) if type(value) is str else value,
-    )
-    return environment.get_template("overview.html.j2").render(
-        overview=overview,
-        scenarios=_by_scenario(overview),
-        plots=plots,
-        figures=figures,
-        indicators=INDICATOR_WORDS,
-        duration=format_duration,
-        instant=rfc3339,
-        troubles=_troubles,
-        counts=_counts,
-        version=__version__,
     )
 
 

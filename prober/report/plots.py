@@ -129,7 +129,7 @@ def course(lane: Lane, overview: Overview) -> Course:
     since, until = overview.window.since, overview.window.until
     seen = [p.latency for p in lane.points if p.latency is not None and p.latency > 0]
     tops = [m.p95 for m in lane.moments if m.p95 is not None and 0 < m.p95 < math.inf]
-    scale = _Log([*seen, *tops, lane.within], HEIGHT - BOTTOM, TOP)
+    scale = Log([*seen, *tops, lane.within], HEIGHT - BOTTOM, TOP)
 
     def x(wall: float) -> float:
         return _between((wall - since) / (until - since), LEFT, WIDTH - RIGHT)
@@ -178,7 +178,7 @@ def distribution(lanes: Sequence[Lane]) -> Distribution | None:
         return None
     within = max(lane.within for lane in lanes)
     times = [time for lane in lanes for time, _, _ in lane.curve if time > 0]
-    scale = _Log([*times, within], LEFT, WIDTH - RIGHT)
+    scale = Log([*times, within], LEFT, WIDTH - RIGHT)
 
     def y(share: float) -> float:
         return _between(share, HEIGHT - BOTTOM, TOP)
@@ -245,7 +245,7 @@ def burn_down(report: ObjectiveReport) -> BurnDown | None:
     )
 
 
-class _Log:
+class Log:
     """A logarithmic scale over positive values; what never came lies at its far end."""
 
     def __init__(self, values: Iterable[float], near: float, far: float) -> None:

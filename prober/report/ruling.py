@@ -25,8 +25,14 @@ OPEN = "open"
 
 def result_of(delivery: DeliveryResult) -> tuple[Result, str]:
     """What one delivery says about the run, and the one word for it: the worst verdict first, then the best."""
-    timeliness = delivery.timeliness.verdict if delivery.timeliness else None
-    outcome = delivery.outcome.verdict if delivery.outcome else None
+    return result_of_verdicts(
+        delivery.timeliness.verdict if delivery.timeliness else None,
+        delivery.outcome.verdict if delivery.outcome else None,
+    )
+
+
+def result_of_verdicts(timeliness: Timeliness | None, outcome: Outcome | None) -> tuple[Result, str]:
+    """The same of the two verdicts; None for a question that is open."""
     if outcome in BAD_OUTCOMES:
         return Result.FAIL, str(outcome)
     if timeliness in _BAD_TIMELINESS:

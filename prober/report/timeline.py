@@ -25,7 +25,8 @@ WIDE = 120
 class Event:
     """One fact on record: ``at`` is wall seconds, ``offset`` seconds since the request (None: never requested).
 
-    ``lower`` and ``upper`` bound the instant, as seconds since the request too, where it was not seen exactly.
+    ``lower`` and ``upper`` bound the instant, as seconds since the request too, where it was not seen exactly;
+    ``begun`` is where that began of which this is the end.
     """
 
     at: float
@@ -35,6 +36,7 @@ class Event:
     detail: str = ""
     lower: float | None = None
     upper: float | None = None
+    begun: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

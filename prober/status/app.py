@@ -18,6 +18,7 @@ from prober.metrics import registry_of
 from prober.serving import Serving
 from prober.status.json_answers import json_routes
 from prober.status.module import module_page
+from prober.status.page import page_routes
 
 log = structlog.get_logger()
 
@@ -48,6 +49,7 @@ def application(serving: Serving) -> web.Application:
             web.get("/-/startup", ready),
             web.get("/probe", probe),
             web.post("/-/reload", Reloading(serving).reload),
+            *page_routes(serving),
             *json_routes(serving),
         ]
     )
@@ -84,7 +86,7 @@ async def _safely(request: web.Request, handler: Handler) -> web.StreamResponse:
     except LedgerError as error:
         log.warning("The ledger could not be read for a request.", action="request_failed", why=str(error))
         answer = web.Response(status=503, text="The ledger cannot be read now.\n")
-    answer.headers.update(_HEADERS)
+    answer.headers.update({name: value for name, value in _HEADERS.items() if name not in answer.headers})
     return answer
 
 
