@@ -18,7 +18,7 @@ BAD_OUTCOMES = {
     Outcome.REFUSED,
     Outcome.UNANSWERED,
 }
-_BAD_TIMELINESS = {Timeliness.OVERDUE, Timeliness.EARLY}
+BAD_TIMELINESS = {Timeliness.OVERDUE, Timeliness.EARLY}
 OPEN = "open"
 """The word for a delivery about which a question is open."""
 
@@ -35,7 +35,7 @@ def result_of_verdicts(timeliness: Timeliness | None, outcome: Outcome | None) -
     """The same of the two verdicts; None for a question that is open."""
     if outcome in BAD_OUTCOMES:
         return Result.FAIL, str(outcome)
-    if timeliness in _BAD_TIMELINESS:
+    if timeliness in BAD_TIMELINESS:
         return Result.FAIL, str(timeliness)
     if outcome is Outcome.VOID or timeliness is Timeliness.VOID:
         return Result.VOID, Outcome.VOID.value
@@ -106,7 +106,7 @@ def _counted(lane: Lane) -> Iterator[tuple[Result, str, int]]:
     """A lane's verdicts by what they say about a run; overdue ones that were lost are counted as lost alone."""
     for outcome in sorted(BAD_OUTCOMES):
         yield Result.FAIL, outcome.value, lane.by_outcome[outcome]
-    for verdict in sorted(_BAD_TIMELINESS):
+    for verdict in sorted(BAD_TIMELINESS):
         lost = lane.by_outcome[Outcome.LOST] if verdict is Timeliness.OVERDUE else 0
         yield Result.FAIL, verdict.value, max(0, lane.by_timeliness[verdict] - lost)
     yield Result.VOID, Outcome.VOID.value, lane.void

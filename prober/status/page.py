@@ -124,6 +124,7 @@ def _templates() -> jinja2.Environment:
         "clock": clock_text,
         "day": day_text,
         "span": age_text,
+        "confidence": confidence_text,
     }
     return environment
 
@@ -229,3 +230,10 @@ def age_text(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
     return f"{max(seconds, 0):.0f} s"
+
+
+def confidence_text(interval: tuple[float, float]) -> str:
+    """Between which shares something lies; far below nothing one number would say no more than another."""
+    low, high = interval
+    least = "less than -100 %" if low < -1 else f"{low * 100:.0f} %"
+    return f"{least} to {high * 100:.0f} %"

@@ -9,8 +9,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from prober.interval import Interval
 from prober.model import Outcome, Timeliness
-from prober.report.quantities import seconds_text
+from prober.report.quantities import latency_text, seconds_text
 from prober.report.ruling import result_of_verdicts
 from prober.report.timeline import Event, Timeline
 from prober.report.values import DeliveryResult
@@ -125,7 +126,7 @@ def _when(event: Event) -> str:
     if event.offset is None:
         return ""
     if event.lower is not None and event.upper is not None:
-        return f"{seconds_text(event.lower)} to {seconds_text(event.upper)} s"
+        return latency_text(Interval(max(event.lower, 0.0), max(event.upper, 0.0), ""))
     return f"{seconds_text(event.offset)} s"
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser
 
 from prober.ledger.opening import open_for_reading
 from prober.ledger.windows import Window
@@ -19,11 +16,6 @@ from prober.report.values import TargetName
 from tests.bench.ledgers import make_ledger
 
 END = 1_790_000_000.0
-BROWSER = shutil.which("chromium") or "/usr/bin/chromium"
-QUIET = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +32,6 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder / "report.html"
     path.write_text(overview_page(found), encoding="utf-8")
     return path
-
-
-@pytest_asyncio.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=BROWSER, args=QUIET)
-        yield browser
-        await browser.close()
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
