@@ -26,7 +26,7 @@ def timeline(*events: Event, timeliness: Timeliness = Timeliness.ON_TIME, latenc
     return Timeline(ProbeResult("s", "p", AT, PublicationKind.ALERT, AT, deliveries=(delivery,)), events)
 
 
-def seen(offset: float, what: str, channel: str = "email", **rest: float) -> Event:
+def seen(offset: float, what: str, channel: str = "email", **rest: Any) -> Event:
     return replace(Event(AT + offset, offset, what, channel), **rest)
 
 
