@@ -72,12 +72,19 @@ def _ends(way: Iterable[Event], deliveries: Iterable[DeliveryResult]) -> tuple[f
         bound
         for event in way
         if event.what not in _VERDICTS
-        for bound in (event.begun, event.lower, event.upper, event.offset)
+        for bound in (event.begun, _lower(event), event.upper, event.offset)
         if bound is not None
     ]
     missed = [each.within for each in deliveries if each.latency is None or each.latency.upper > each.within]
     end = max([*facts, *missed, 0.001]) * 1.06
     return max(min([*facts, 0.0]), -0.15 * end), end
+
+
+def _lower(event: Event) -> float | None:
+    """Since when it may have been visible: not before the request, whatever the last read before it says."""
+    if event.lower is None or event.upper is None or event.upper < 0:
+        return event.lower
+    return max(event.lower, 0.0)
 
 
 class _Axis:
@@ -103,7 +110,7 @@ class _Axis:
 
 
 def _row(event: Event, axis: _Axis, timeline: Timeline) -> Row:
-    start, end = (event.begun, event.offset) if event.begun is not None else (event.lower, event.upper)
+    start, end = (event.begun, event.offset) if event.begun is not None else (_lower(event), event.upper)
     x, width = None if event.offset is None or not axis.reaches(event.offset) else axis.at(event.offset), 0.0
     if start is not None and end is not None:
         x = axis.at(start)
@@ -126,7 +133,7 @@ def _when(event: Event) -> str:
     if event.offset is None:
         return ""
     if event.lower is not None and event.upper is not None:
-        return latency_text(Interval(max(event.lower, 0.0), max(event.upper, 0.0), ""))
+        return latency_text(Interval(_lower(event) or 0.0, event.upper, ""))
     return f"{seconds_text(event.offset)} s"
 
 

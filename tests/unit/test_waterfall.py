@@ -108,3 +108,10 @@ def test_lengths_and_bounds_as_people_read_them() -> None:
     assert [age_text(each) for each in (-1, 7.4, 90, 7200, 200_000)] == ["0 s", "7 s", "2 min", "2 h", "2 d"]
     assert confidence_text((-140.0, 1.0)) == "less than -100 % to 100 %"
     assert confidence_text((0.25, 0.9)) == "25 % to 90 %"
+
+
+def test_what_was_last_read_long_before_the_request_takes_no_room() -> None:
+    """A push alone bounds from above: its stretch begins with the request, and says so."""
+    (pushed,) = waterfall(timeline(seen(0.3, "sighting", lower=-40.0, upper=0.3), latency=Interval(0.0, 0.3))).rows
+    assert pushed.x == 0.0
+    assert pushed.when == "≤ 0.300 s"
