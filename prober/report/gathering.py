@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -93,15 +94,22 @@ def _objectives(conn: Connection, window: Window, objectives: Sequence[Objective
     names = sorted({use.name for uses in INDICATORS.values() for use in uses} | {"deliveries_expected_total"})
     spans = [objective.window for objective in objectives] + [pair.long for pair in BURN_WINDOWS]
     since = min([window.since, *(window.until - span for span in spans)])
-    rows = [
-        row
-        for row in windows.hourly(conn, names, since, window.until, window.location)
-        if _is_chosen(windows.labels_of(row.labels), window)
-    ]
-    series = [windows.labels_of(labels) for labels in {row.labels for row in rows}]
+    rows = _by_series(windows.hourly(conn, names, since, window.until, window.location), window)
+    series = [windows.labels_of(labels) for _, labels in rows]
     kinds = {labels["scenario"]: labels["kind"] for labels in series if "kind" in labels}
     short = {span: _recent(conn, replace(window, since=window.until - span)) for span in _short_spans()}
     return tuple(_objective(objective, window, rows, kinds, short) for objective in objectives)
+
+
+_Hours = Mapping[tuple[str, str], Sequence[Hourly]]
+"""The hours of each series, by its name and its labels' text."""
+
+
+def _by_series(rows: Iterable[Hourly], window: Window) -> _Hours:
+    found: dict[tuple[str, str], list[Hourly]] = defaultdict(list)
+    for row in rows:
+        found[row.name, row.labels].append(row)
+    return {key: hours for key, hours in found.items() if _is_chosen(windows.labels_of(key[1]), window)}
 
 
 def _is_chosen(labels: Mapping[str, str], window: Window) -> bool:
@@ -114,7 +122,7 @@ def _short_spans() -> set[float]:
 
 
 class _Event(NamedTuple):
-    """What one hour adds to an objective's counts."""
+    """What one hour adds to an objective's counts on a channel (an empty name where its counters have none)."""
 
     hour: int
     channel: str
@@ -122,24 +130,25 @@ class _Event(NamedTuple):
     amount: float
 
 
+def _events(objective: Objective, rows: _Hours, kinds: Mapping[str, str]) -> list[_Event]:
+    sums: dict[tuple[int, str, Standing], float] = defaultdict(float)
+    for (name, text), hours in rows.items():
+        labels = windows.labels_of(text)
+        standing, channel = objective.standing(name, labels, kinds), labels.get("channel", "")
+        if standing is not None:
+            for row in hours:
+                sums[row.hour, channel, standing] += row.value
+    return [_Event(*key, amount) for key, amount in sums.items()]
+
+
 def _objective(
     objective: Objective,
     window: Window,
-    rows: Sequence[Hourly],
+    rows: _Hours,
     kinds: Mapping[str, str],
     short: Mapping[float, Sequence[Series]],
 ) -> ObjectiveReport:
-    standings = {
-        (name, text): (labels.get("channel", ""), objective.standing(name, labels, kinds))
-        for name, text in {(row.name, row.labels) for row in rows}
-        for labels in [windows.labels_of(text)]
-    }
-    events = [
-        _Event(row.hour, channel, standing, row.value)
-        for row in rows
-        for channel, standing in [standings[row.name, row.labels]]
-        if standing is not None
-    ]
+    events = _events(objective, rows, kinds)
 
     def counted(span: float) -> Counts:
         if span in short:
@@ -196,12 +205,15 @@ def _burn_down(
 
 
 def _recent(conn: Connection, window: Window) -> list[Series]:
-    found = list(windows.recent(conn, window))
     bounds = (*PUBLISH_BOUNDS, float("inf"))
+    counted: Counter[tuple[str, str, str, str, str]] = Counter()
     for scenario, kind, result, seconds in windows.recent_steps(conn, window):
-        labels = {"scenario": scenario, "kind": kind}
-        found.append(("publish_requests_total", {**labels, "result": PublishResult(result).value}, 1.0))
+        counted["publish_requests_total", scenario, kind, "result", PublishResult(result).value] += 1
         if seconds is not None:
             le = bound_text(next(bound for bound in bounds if seconds <= bound))
-            found.append(("publish_duration_seconds_bucket", {**labels, "le": le}, 1.0))
-    return found + list(windows.recent_journeys(conn, window))
+            counted["publish_duration_seconds_bucket", scenario, kind, "le", le] += 1
+    found: list[Series] = [
+        (name, {"scenario": scenario, "kind": kind, label: value}, amount)
+        for (name, scenario, kind, label, value), amount in counted.items()
+    ]
+    return [*found, *windows.recent(conn, window), *windows.recent_journeys(conn, window)]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
 from itertools import chain
+from math import isnan
 from operator import sub
-from typing import cast
 
 from prober.ledger.windows import Course, Group, Pending, Times, Window
 from prober.model import Outcome, Timeliness
@@ -23,7 +24,6 @@ MOMENTS = 96
 CURVE_POINTS = 160
 """Points of a distribution's curve."""
 
-_ALL = slice(None)
 _ARRIVED = frozenset({Outcome.DELIVERED, Outcome.DAMAGED, Outcome.MISPLACED})
 _LATE = frozenset({Timeliness.OVERDUE, Timeliness.EARLY, Timeliness.AMBIGUOUS})
 _JUDGED = (Timeliness.ON_TIME, Timeliness.OVERDUE, Timeliness.EARLY, Timeliness.AMBIGUOUS)
@@ -45,15 +45,11 @@ def lane(
         timeliness[group.timeliness] += len(times.planned)
         outcomes[group.outcome] += len(times.planned)
         unsettled += len(times.planned) if group.timeliness is None or group.outcome is None else 0
-    arrived = {
-        group: _Arrivals(times, None not in times.upper and None not in times.lower)
-        for group, times in groups.items()
-        if group.outcome in _ARRIVED
-    }
     lost = outcomes[Outcome.LOST]
     absent = Counter(each.absent for each in awaited)
-    lowers = sorted(chain.from_iterable(each.bounds("lower") for each in arrived.values()))
-    uppers = sorted(chain.from_iterable(each.bounds("upper") for each in arrived.values()))
+    stretches = _stretches(groups, window)
+    lowers = sorted(chain.from_iterable(_known(t.lower) for group, t in groups.items() if group.outcome in _ARRIVED))
+    uppers = sorted(chain.from_iterable(each.latencies for each in stretches))  # runs in order: quickly sorted
     curves = [_curve(values, lost, absent) for values in (lowers, uppers)]
     return Lane(
         scenario=name[0],
@@ -69,31 +65,23 @@ def lane(
         by_outcome={outcome: outcomes[outcome] for outcome in Outcome},
         share=_share(groups),
         quantiles=_quantiles(lowers, uppers, lost, absent),
-        uncertainty=_widest(arrived.values()),
+        uncertainty=_widest(groups),
         curve=_band(*curves),
-        moments=_moments(groups, arrived, window),
+        moments=tuple(map(_moment, stretches)),
         points=tuple(_point(course) for course in courses),
         stages=_stages(courses),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Arrivals:
-    """A group that arrived; as a rule every latency of it is on record, which is looked up once and not each time."""
-
-    times: Times
-    whole: bool
-
-    def bounds(self, which: str, part: slice = _ALL) -> Sequence[float]:
-        """The lower or upper bounds of a part of the group, as far as they are on record."""
-        found: Sequence[float | None] = getattr(self.times, which)
-        cut = found if part is _ALL else found[part]
-        return cast("Sequence[float]", cut) if self.whole else [bound for bound in cut if bound is not None]
+def _known(bounds: array[float]) -> array[float]:
+    """Those of them that are on record: as a rule all."""
+    return array("d", (b for b in bounds if not isnan(b))) if any(map(isnan, bounds)) else bounds
 
 
-def _widest(arrived: Iterable[_Arrivals]) -> float | None:
-    widths = (max(map(sub, each.bounds("upper"), each.bounds("lower")), default=None) for each in arrived)
-    return max((width for width in widths if width is not None), default=None)
+def _widest(groups: Mapping[Group, Times]) -> float | None:
+    arrived = (times for group, times in groups.items() if group.outcome in _ARRIVED)
+    widths = chain.from_iterable(map(sub, times.upper, times.lower) for times in arrived)
+    return max((width for width in widths if not isnan(width)), default=None)
 
 
 def _share(groups: Mapping[Group, Times]) -> Share:
@@ -156,7 +144,19 @@ def _band(
     return tuple((time, at(upper_bounds, time), max(at(lower_bounds, time), at(upper_bounds, time))) for time in times)
 
 
-def _moments(groups: Mapping[Group, Times], arrived: Mapping[Group, _Arrivals], window: Window) -> tuple[Moment, ...]:
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """What was planned in a stretch of time: how many, and the sorted latencies (upper bounds) of what arrived."""
+
+    start: float
+    end: float
+    count: int
+    lost: int
+    void: int
+    latencies: list[float]
+
+
+def _stretches(groups: Mapping[Group, Times], window: Window) -> list[_Stretch]:
     width = (window.until - window.since) / MOMENTS
     edges = [window.since + n * width for n in range(1, MOMENTS)]
     places = {group: [0, *(bisect_left(t.planned, e) for e in edges), len(t.planned)] for group, t in groups.items()}
@@ -164,14 +164,24 @@ def _moments(groups: Mapping[Group, Times], arrived: Mapping[Group, _Arrivals], 
     for n in range(MOMENTS):
         parts = [(group, slice(at[n], at[n + 1])) for group, at in places.items() if at[n] < at[n + 1]]
         sizes = [(group, part.stop - part.start) for group, part in parts]
-        lost = sum(size for group, size in sizes if group.outcome == Outcome.LOST)
-        void = sum(size for group, size in sizes if Outcome.VOID in {group.outcome, group.timeliness})
-        seen = [arrived[group].bounds("upper", part) for group, part in parts if group in arrived]
-        latencies = sorted(chain.from_iterable(seen))
-        quantiles = [_ranked(latencies, lost, q) if latencies or lost else None for q in (0.5, 0.95)]
-        span = window.since + n * width, window.since + (n + 1) * width
-        found.append(Moment(*span, sum(size for _, size in sizes), lost, void, *quantiles))
-    return tuple(found)
+        seen = [_known(groups[group].upper[part]) for group, part in parts if group.outcome in _ARRIVED]
+        found.append(
+            _Stretch(
+                start=window.since + n * width,
+                end=window.since + (n + 1) * width,
+                count=sum(size for _, size in sizes),
+                lost=sum(size for group, size in sizes if group.outcome == Outcome.LOST),
+                void=sum(size for group, size in sizes if Outcome.VOID in {group.outcome, group.timeliness}),
+                latencies=sorted(chain.from_iterable(seen)),
+            )
+        )
+    return found
+
+
+def _moment(stretch: _Stretch) -> Moment:
+    some = stretch.latencies or stretch.lost
+    p50, p95 = (_ranked(stretch.latencies, stretch.lost, q) if some else None for q in (0.5, 0.95))
+    return Moment(stretch.start, stretch.end, stretch.count, stretch.lost, stretch.void, p50, p95)
 
 
 def _point(course: Course) -> Point:
@@ -207,7 +217,7 @@ _BADNESS: Mapping[str, int] = {
 def worst(groups: Mapping[Group, Times], limit: int) -> list[int]:
     """Ids of the deliveries that went worst: by what became of them, then the slowest, then the newest."""
     bad = (
-        (_BADNESS.get(group.outcome or "", 0), upper or 0.0, planned, identity)
+        (_BADNESS.get(group.outcome or "", 0), 0.0 if isnan(upper) else upper, planned, identity)
         for group, times in groups.items()
         if _BADNESS.get(group.outcome or "", 0) or group.timeliness in _LATE
         for identity, planned, upper in zip(times.ids, times.planned, times.upper, strict=True)

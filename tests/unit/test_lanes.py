@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from array import array
 from typing import Any
 
 import pytest
@@ -29,10 +30,10 @@ def times(first: int, latencies: list[tuple[float, float] | None], planned: list
     """A group's times; latencies are (lower, upper)."""
     count = len(latencies)
     return Times(
-        list(range(first, first + count)),
-        planned or [float(n) for n in range(count)],
-        [None if each is None else each[0] for each in latencies],
-        [None if each is None else each[1] for each in latencies],
+        array("q", range(first, first + count)),
+        array("d", planned or map(float, range(count))),
+        array("d", (math.nan if each is None else each[0] for each in latencies)),
+        array("d", (math.nan if each is None else each[1] for each in latencies)),
     )
 
 
