@@ -24,6 +24,7 @@ from prober.processes import this_process
 from prober.safety import Bounds, Inventory, breaches, unverified
 from prober.stages import Flow, Watch
 from prober.targets import Listing, Target
+from prober.traces_form import traces_of
 
 VERIFIED_WITHIN = 5.0
 """Seconds that a start waits for the target to list its channels and subscribers."""
@@ -242,6 +243,12 @@ async def open_flow(
     ]
     if doubt := await verify_target(target, settings):
         tell(doubt)
+    traces = None
+    if (to := traces_of(settings.traces)) is not None:
+        from prober.otlp import OtlpSink
+
+        traces = OtlpSink(to, settings.environment, settings.location)
+        stack.push_async_callback(traces.close)
     return Flow(
         ledger=ledger,
         target=target,
@@ -252,6 +259,7 @@ async def open_flow(
         taken_by=this_process(),
         witnesses=tuple(witnesses),
         upkeep=settings.limits.upkeep,
+        traces=traces,
     )
 
 

@@ -19,6 +19,7 @@ from prober.objective_form import ObjectiveForm, objectives_of, wrong_objectives
 from prober.objectives import Objective
 from prober.references import has_reference, resolve
 from prober.serve_form import ServeForm
+from prober.traces_form import TracesForm
 from prober.validation import NAMED, Form, Name, first_of, validate, validate_adapter
 from prober.yaml_source import Loc, Located, read_located, sealed
 
@@ -48,7 +49,7 @@ ADAPTER_KINDS: Mapping[str, ChannelKind] = {
 }
 """Which kind of channel each observer's adapter reads."""
 
-_LATE = frozenset({"target", "observers", "serve"})
+_LATE = frozenset({"target", "observers", "serve", "traces"})
 """Parts whose references are followed only when their owners validate them."""
 
 _MIN_SECRET = 16
@@ -122,6 +123,7 @@ class ConfigurationForm(Form):
     ledger: Annotated[str, Field(min_length=1)] | None = None
     limits: LimitsForm = LimitsForm()
     serve: ServeForm = ServeForm()
+    traces: TracesForm | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ class SigningKeySettings:
 class Settings:
     """A validated configuration; its ``repr`` shows names only.
 
-    ``target``, the values of ``observers`` and ``serve`` still hold references: their owners read them with
+    ``target``, the values of ``observers``, ``serve`` and ``traces`` still hold references: their owners read them with
     :func:`validate_adapter`. ``ledger`` is a path or URL, empty when none is configured: the default
     place, or a thrown-away one on the sandbox. ``source`` names the file.
     """
@@ -152,6 +154,7 @@ class Settings:
     limits: LimitSettings
     serve: Mapping[str, Any]
     source: str
+    traces: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
         return f"Settings(source={self.source!r}, observers={[*self.observers]}, channels={[*self.channels]})"
@@ -241,6 +244,7 @@ def _settings(located: Located, environ: Mapping[str, str] | None) -> Settings:
         ledger=_ledger(form.ledger, located.folder),
         limits=limits_of(form.limits, located.folder),
         serve=located.inside("serve") if "serve" in located else {},
+        traces=located.inside("traces") if form.traces is not None else None,
         source=located.source,
     )
 

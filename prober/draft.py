@@ -12,6 +12,7 @@ from prober.clock import Instant
 from prober.ledger.planning import PlannedDelivery, PlannedProbe, PlannedStep
 from prober.marker import Keyring, mint, mint_content_id
 from prober.model import Channel, ChannelKind, Key, KeyKind, Publication, Scenario, StepAction
+from prober.trace_ids import SPAN_DIGITS, correlation_id
 
 AD_HOC_LATENESS = 30.0
 """Seconds after which an ad hoc probe that could not be started is not started any more."""
@@ -107,9 +108,9 @@ def _publication(
         subject=scenario.content.subject,
         text=scenario.content.text,
         scheduled_time=None if scenario.scheduled_after is None else begin.wall + scenario.scheduled_after,
-        correlation_id=f"{drafting.location}-{name}",
+        correlation_id=correlation_id(drafting.location, name),
         trace_id=secrets.token_hex(16),
-        span_id=secrets.token_hex(8),
+        span_id=secrets.token_hex(SPAN_DIGITS // 2),
     )
 
 

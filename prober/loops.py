@@ -15,6 +15,7 @@ import structlog
 from prober import asking, controlling, hearing, stages, sweep
 from prober.clock import Instant, wait_for_any
 from prober.errors import LedgerError
+from prober.exporting import Exporting
 from prober.ledger import publishing, reading, slots
 from prober.ledger.owner import claim_ledger
 from prober.ledger.planning import PlannedProbe
@@ -76,6 +77,7 @@ class Loops:
         self._sweeping = sweeping
         self.sights = {watch.observer.name: Sight(watch.observer.reads_per_minute) for watch in flow.watches}
         self.internal_errors: Counter[tuple[str, str]] = Counter()
+        self._exporting = Exporting(flow, flow.traces, self.internal_errors) if flow.traces is not None else None
         self.lag = 0.0
         self.worst_lag = 0.0
         self._on_settled = on_settled
@@ -107,6 +109,8 @@ class Loops:
         if self._sweeping:
             self._start("sweep", self._sweep)
             self._start("retain", self._retain)
+        if self._exporting is not None:
+            self._start("traces", self._exporting.keep_exporting)
         if self._asking_health:
             self._start("health", partial(asking.watch_health, self.flow))
         for witness in self.flow.witnesses:
@@ -136,6 +140,9 @@ class Loops:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._exporting is not None and kind is None:
+            await self._exporting.flush()
+            await self._record_errors()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -306,6 +313,8 @@ class Loops:
             began = self.flow.clock.now()
             done = await stages.settle(self.flow)
             if done.settled:
+                if self._exporting is not None:
+                    self._exporting.settled.set()
                 await self._tell_settled(done.settled)
                 if self.flow.witnesses:
                     self._start_once("suppressed", self._ask_suppressed([delivery for delivery, _ in done.settled]))

@@ -22,13 +22,6 @@ def _long_enough(token: SecretStr) -> SecretStr:
     return token
 
 
-class TracesForm(Form):
-    """Where traces go: an OTLP/HTTP endpoint, and headers that it wants."""
-
-    endpoint: Annotated[str, Field(min_length=1)]
-    headers: dict[str, SecretStr] = Field(default_factory=dict)
-
-
 class ServeForm(Form):
     """The bearer token for what makes the prober act, the heartbeat, the textfile, the patience at the end."""
 
@@ -37,15 +30,6 @@ class ServeForm(Form):
     heartbeat_every: Seconds = 60.0
     textfile: Annotated[str, Field(min_length=1)] | None = None
     drain: Seconds = 30.0
-    traces: TracesForm | None = None
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class TraceSettings:
-    """An OTLP/HTTP endpoint and its headers, which are secret."""
-
-    endpoint: str
-    headers: tuple[tuple[str, SecretStr], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +41,6 @@ class ServeSettings:
     heartbeat_every: float = 60.0
     textfile: str = ""
     drain: float = 30.0
-    traces: TraceSettings | None = None
 
 
 def serve_of(raw: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> ServeSettings:
@@ -66,9 +49,6 @@ def serve_of(raw: Mapping[str, Any], environ: Mapping[str, str] | None = None) -
     A relative path counts from the configuration's folder.
     """
     form = validate_adapter(ServeForm, raw, "serve", environ=environ)
-    traces = None
-    if form.traces is not None:
-        traces = TraceSettings(form.traces.endpoint, tuple(sorted(form.traces.headers.items())))
     folder = raw.folder if isinstance(raw, Located) else Path()
     textfile = str(folder / Path(form.textfile).expanduser()) if form.textfile else ""
-    return ServeSettings(form.token, form.heartbeat, form.heartbeat_every, textfile, form.drain, traces)
+    return ServeSettings(form.token, form.heartbeat, form.heartbeat_every, textfile, form.drain)

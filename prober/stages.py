@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import tenacity
 from sqlalchemy import Connection
@@ -17,11 +18,12 @@ from prober.errors import LedgerError, OwnFault, TargetError, Unreadable
 from prober.judge import judge
 from prober.ledger import observing, planning, publishing, settling, slots
 from prober.ledger.ledger import Ledger
+from prober.ledger.reading import ProbeRecord
 from prober.marker import Keyring, find
 from prober.model import Batch, Channel, KeyKind, Message, Wake
 from prober.observers import Observer, Witness
 from prober.processes import alive
-from prober.targets import Target
+from prober.targets import Announcing, Target
 
 OWN_FAULT = "own_fault"
 """The reason of a blindness that comes from an error of our own."""
@@ -41,6 +43,14 @@ class Watch:
     channels: Mapping[str, Channel]
 
 
+class TraceSink(Protocol):
+    """Where traces go."""
+
+    async def send(self, records: Sequence[ProbeRecord]) -> str:
+        """Send the traces of settled probes; '' once they are accepted, else why not, in a few words. Bounded in time,
+        raises nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Flow:
     """What the stages work with, assembled once."""
@@ -54,6 +64,7 @@ class Flow:
     taken_by: str
     upkeep: Upkeep = field(default_factory=Upkeep)
     witnesses: tuple[Witness, ...] = ()
+    traces: TraceSink | None = None
 
     @property
     def served(self) -> frozenset[str]:
@@ -80,7 +91,10 @@ async def plan_slots(flow: Flow, table: slots.Timetable, running_since: Instant)
 
 async def claim(flow: Flow) -> publishing.Claimed:
     """Claim the steps that are due: on record before anything leaves."""
-    return await flow.ledger.write(publishing.claim_steps, flow.location, flow.clock.now(), flow.taken_by)
+    announce = flow.target.announce if isinstance(flow.target, Announcing) else publishing.announce_nothing
+    return await flow.ledger.write(
+        publishing.claim_steps, flow.location, flow.clock.now(), flow.taken_by, announce=announce
+    )
 
 
 async def bury(flow: Flow) -> int:
@@ -221,7 +235,7 @@ async def settle(flow: Flow) -> settling.Settled:
         # The instant is taken inside: behind a locked ledger it would precede the facts that are judged.
         now = flow.clock.now()
         observing.expire_candidates(conn, flow.location, now)
-        return settling.settle_due(conn, flow.location, now, flow.served, decide)
+        return settling.settle_due(conn, flow.location, now, flow.served, decide, traced=flow.traces is not None)
 
     return await flow.ledger.write(settle_due)
 

@@ -33,10 +33,10 @@ _SETTLED = (
 )
 
 
-def count_journeys(conn: Connection, closed: Set[str], rise: Rise) -> None:
-    """Count the probes of which a delivery was settled just now and none is open any more."""
+def count_journeys(conn: Connection, closed: Set[str], rise: Rise) -> tuple[str, ...]:
+    """Count, and return, the probes of which a delivery was settled just now and none is open any more."""
     if not closed:
-        return
+        return ()
     if conn.dialect.name == "postgresql":
         conn.execute(_LOCK, {"probes": sorted(closed)})
     rows = conn.execute(_SETTLED, {"probes": sorted(closed)}).all()
@@ -47,3 +47,4 @@ def count_journeys(conn: Connection, closed: Set[str], rise: Rise) -> None:
             result = journey((Timeliness(row.timeliness), Outcome(row.outcome)) for row in settled)
             labels = {"scenario": first.scenario, "kind": first.kind, "result": result.value}
             rise.count("journeys_total", labels)
+    return tuple(sorted(closed - unfinished))

@@ -72,6 +72,7 @@ _TAKE = (
         taken_wall=bindparam("wall"),
         taken_boottime=bindparam("boottime"),
         taken_boot_id=bindparam("boot"),
+        request=bindparam("request"),
     )
 )
 _REQUESTED = select(steps.c.location, steps.c.requested_wall).where(
@@ -119,8 +120,26 @@ class Claimed:
     next_due: Instant | None
 
 
-def claim_steps(conn: Connection, location: str, now: Instant, taken_by: str, limit: int = 64) -> Claimed:
-    """Take what is due off the list, on record before anything leaves. Too late a step is not taken but void."""
+Announce = Callable[[Step, Publication], str]
+"""What a step's request will be: method and URL, empty where nobody can tell."""
+
+
+def announce_nothing(_step: Step, _publication: Publication) -> str:
+    """For a target that cannot say beforehand what it will send."""
+    return ""
+
+
+def claim_steps(
+    conn: Connection,
+    location: str,
+    now: Instant,
+    taken_by: str,
+    limit: int = 64,
+    *,
+    announce: Announce = announce_nothing,
+) -> Claimed:
+    """Take what is due off the list, on record with its request before anything leaves. Too late a step is not taken
+    but void."""
     ready = _ready(conn, location)
     due = [row for row in ready if now.since(_instant(row, "due")) >= 0]
     rise = Rise()
@@ -132,8 +151,9 @@ def claim_steps(conn: Connection, location: str, now: Instant, taken_by: str, li
         rise.count("publish_requests_total", _labels(row, PublishResult.OWN_FAULT))
     chosen = [row for row in due if (row.probe_id, row.number) not in too_late][:limit]
     # Replicas may choose the same step: it is taken by the one whose update finds it planned.
-    taken = [row for row in chosen if _take(conn, row, now, taken_by)]
-    for row in taken:
+    ours = [(row, _claimed(row)) for row in chosen]
+    taken = [(row, step) for row, step in ours if _take(conn, step, announce, now, taken_by)]
+    for row, _ in taken:
         if row.after_step is None:
             rise.count("slots_total", {"scenario": row.scenario, "state": SlotState.STARTED.value})
             delay = max(0.0, now.since(_instant(row, "due")))
@@ -142,12 +162,17 @@ def claim_steps(conn: Connection, location: str, now: Instant, taken_by: str, li
     gone = too_late | {(row.probe_id, row.number) for row in chosen}
     waiting = [_instant(row, "due") for row in ready if (row.probe_id, row.number) not in gone]
     next_due = max(waiting, key=now.since, default=None)
-    return Claimed(tuple(_claimed(row) for row in taken), len(late), next_due)
+    return Claimed(tuple(step for _, step in taken), len(late), next_due)
 
 
-def _take(conn: Connection, row: Row[Any], now: Instant, taken_by: str) -> bool:
-    about = {"probe": row.probe_id, "step": row.number, "by": taken_by, "wall": now.wall, "boottime": now.boottime,
-             "boot": now.boot_id}  # fmt: skip
+def _take(conn: Connection, claimed: ClaimedStep, announce: Announce, now: Instant, taken_by: str) -> bool:
+    step = claimed.step
+    try:
+        request = announce(step, claimed.publication)
+    except TargetError:
+        request = ""  # it will not leave: whoever takes it is told why
+    about = {"probe": step.probe, "step": step.number, "by": taken_by, "wall": now.wall, "boottime": now.boottime,
+             "boot": now.boot_id, "request": request[:2000]}  # fmt: skip
     return conn.execute(_TAKE, about).rowcount > 0
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Select, and_, bindparam, delete, exists, or_, select
 
 from prober.clean_up import Retention
+from prober.ledger.audit_tables import acts, untraced
 from prober.ledger.clean_up_table import clean_ups
 from prober.ledger.tables import (
     candidates,
@@ -86,7 +87,7 @@ def remove_old(conn: Connection, location: str, retention: Retention, now: float
     for table in (candidates, held):
         conn.execute(delete(table).where(table.c.sighting_id.in_([*seen, *strays])))
     conn.execute(delete(sightings).where(sightings.c.id.in_([*seen, *strays])))
-    for table in (waypoints, keys, deliveries, steps, clean_ups):
+    for table in (waypoints, keys, deliveries, steps, clean_ups, acts, untraced):
         conn.execute(delete(table).where(table.c.probe_id.in_(names)))
     conn.execute(delete(probes).where(probes.c.id.in_(names)))
     hours = conn.execute(
@@ -99,12 +100,17 @@ def remove_old(conn: Connection, location: str, retention: Retention, now: float
 
 
 def _forget_leftovers(conn: Connection, bounds: dict[str, object]) -> None:
-    """Clean-ups of no probe here, once they have ended long ago."""
+    """Clean-ups of no probe here, once they have ended long ago, and the acts of none."""
     conn.execute(
         delete(clean_ups).where(
             clean_ups.c.probe_id == "",
             clean_ups.c.location == bounds["location"],
             clean_ups.c.result != "",
             clean_ups.c.ended <= bounds["failure"],
+        )
+    )
+    conn.execute(
+        delete(acts).where(
+            acts.c.probe_id == "", acts.c.location == bounds["location"], acts.c.began <= bounds["failure"]
         )
     )

@@ -14,6 +14,7 @@ from prober.clock import Instant
 from prober.correlate import CoverageFact, DeliveryFacts, SightingFact, StepFact
 from prober.interval import Interval
 from prober.judge import OutcomeFinding, TimelinessFinding
+from prober.ledger import untraced
 from prober.ledger.awaiting import GRACE_IS_OVER
 from prober.ledger.clocks import offsets_of
 from prober.ledger.journeys import count_journeys
@@ -55,13 +56,18 @@ class Settled:
 Decide = Callable[[DeliveryFacts, Instant], Decision | None]
 
 
-def settle_due(conn: Connection, location: str, now: Instant, served: Set[str], decide: Decide) -> Settled:
-    """Judge every delivery with a new fact or whose time has come, and write what is now certain."""
+def settle_due(
+    conn: Connection, location: str, now: Instant, served: Set[str], decide: Decide, *, traced: bool = False
+) -> Settled:
+    """Judge every delivery with a new fact or whose time has come, and write what is now certain.
+
+    ``traced`` lets the traces of probes that are settled whole be exported.
+    """
     rows = _due(conn, location, now, served)
     facts = _facts(conn, location, rows, served)
     rise = Rise()
-    traced = conn.execute(_TRACES, {"probes": sorted({row.probe_id for row in rows})}).all()
-    traces = {row.id: row.trace_id for row in traced}
+    known = conn.execute(_TRACES, {"probes": sorted({row.probe_id for row in rows})}).all()
+    traces = {row.id: row.trace_id for row in known}
     settled = []
     concluded = set()
     closed = set()
@@ -82,7 +88,9 @@ def settle_due(conn: Connection, location: str, now: Instant, served: Set[str], 
             concluded.add(row.probe_id)
     if written:
         conn.execute(_WRITE, written)
-    count_journeys(conn, closed, rise)
+    journeyed = count_journeys(conn, closed, rise)
+    if traced:
+        untraced.queue(conn, location, journeyed, now.wall)
     raise_totals(conn, location, now.wall, rise)
     waits = any(values["new_open"] and values["new_timeliness"] for values in written)
     next_due = _next_due(conn, location, now)

@@ -8,7 +8,7 @@ from prober.ledger.columns import String, Text, instant_columns, instant_of, ins
 
 __all__ = ["HEAD", "instant_columns", "instant_of", "instant_values", "metadata"]
 
-HEAD = "0009"
+HEAD = "0010"
 """The migration that this version writes; migrations/versions/ ends with it."""
 
 probes = Table(
@@ -54,6 +54,7 @@ steps = Table(
     Column("title", Text, nullable=False),
     Column("detail", Text, nullable=False),
     Column("correlation_id", String(200), nullable=False),
+    Column("request", Text, nullable=False, server_default=""),  # method and URL, on record before it leaves
     *instant_columns("due"),
     *instant_columns("taken"),
     *instant_columns("requested"),

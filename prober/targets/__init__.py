@@ -35,6 +35,17 @@ class Target(Protocol):
 
 
 @runtime_checkable
+class Announcing(Protocol):
+    """A target that can say beforehand what a step's request will be. Optional."""
+
+    def announce(self, step: Step, publication: Publication) -> str:
+        """Method and URL, such as ``POST https://publishing.example/api/v1/alerts``, without query and secrets. Pure.
+
+        Raises OwnFault for what must not leave us.
+        """
+
+
+@runtime_checkable
 class Withdrawing(Protocol):
     """What a target may be able to do besides: take a publication back."""
 

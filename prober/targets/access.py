@@ -27,6 +27,7 @@ from prober.targets.tokens import (
     checked,
     ensure_live,
 )
+from prober.trace_ids import step_span_id
 
 OUR_HEADERS = frozenset(
     {"accept", "accept-encoding", "authorization", "connection", "content-length", "content-type", "host"}
@@ -208,7 +209,7 @@ def marks(step: Step, publication: Publication) -> dict[str, str]:
         "X-Synthetic-Probe": step.probe,
     }
     told = {name: plain(value) for name, value in told.items()}
-    trace = traceparent(publication)
+    trace = traceparent(step, publication)
     if trace:
         told["traceparent"] = trace
     return told
@@ -219,9 +220,9 @@ def idempotency_key(step: Step) -> str:
     return f"{step.probe}-{step.number}"
 
 
-def traceparent(publication: Publication) -> str:
-    """The header of that name (W3C trace context), empty without a valid trace."""
-    ids = f"{publication.trace_id}-{publication.span_id}"
+def traceparent(step: Step, publication: Publication) -> str:
+    """The header of that name (W3C trace context): the step's own span. Empty without a valid trace."""
+    ids = f"{publication.trace_id}-{step_span_id(publication, step.number)}"
     return f"00-{ids}-03" if _TRACE.fullmatch(ids) else ""
 
 

@@ -29,6 +29,10 @@ from prober.targets.http_examination import examine_described
 from prober.targets.http_form import HttpSettings, RequestForm, StepForm, known_in
 from prober.targets.replies import removal_of
 from prober.targets.template import OWN, Template, Value, compiled, fill, fill_json, fill_whole, parse
+from prober.trace_ids import step_span_id
+
+_REDACTED = "REDACTED"
+"""What OpenTelemetry's conventions write in the place of a secret in a URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,15 @@ class HttpTarget:
         reply = await self._ask(step.action, values, marks(step, publication))
         return read_answer(step, form, self._settings.errors, reply, known_as)
 
+    def announce(self, step: Step, publication: Publication) -> str:
+        """See :class:`prober.targets.Announcing`; the configuration's own values, which may be secret, are left out."""
+        plan = self._plans.get(step.action)
+        if plan is None:
+            return ""
+        hidden = dict.fromkeys((f"{OWN}{name}" for name in self._own), _REDACTED)
+        path = fill(plan.path, {**_values(step, publication), **hidden, **self._moment()}, _segment) or "/"
+        return f"{plan.form.method} {self._settings.url}{path}"
+
     async def claims(self, publication_id: str) -> tuple[Waypoint, ...]:
         """As the seam says; nothing where no status call is described."""
         form = self._settings.status
@@ -116,9 +129,12 @@ class HttpTarget:
         return await examine_described(self.health if self._settings.health else None)
 
     def _with_ours(self, values: Mapping[str, Value]) -> dict[str, Value]:
-        now = self._clock.now().wall
         own = {f"{OWN}{name}": value for name, value in self._own.items()}
-        return {**values, **own, "now": now, "now_unix": now}
+        return {**values, **own, **self._moment()}
+
+    def _moment(self) -> dict[str, Value]:
+        now = self._clock.now().wall
+        return {"now": now, "now_unix": now}
 
     async def _ask(self, name: str, given: Mapping[str, Value], marked: Mapping[str, str] | None = None) -> Reply:
         plan, values = self._plans[name], self._with_ours(given)
@@ -187,8 +203,8 @@ def _values(step: Step, publication: Publication) -> dict[str, Value]:
         "correlation_id": publication.correlation_id or publication.probe,
         "idempotency_key": idempotency_key(step),
         "trace_id": publication.trace_id,
-        "span_id": publication.span_id,
-        "traceparent": traceparent(publication),
+        "span_id": step_span_id(publication, step.number),
+        "traceparent": traceparent(step, publication),
         "recipient": step.recipient,
         "publication_id": step.publication_id,
     }

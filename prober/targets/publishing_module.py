@@ -77,6 +77,11 @@ class PublishingModule:
         headers = marks(step, publication)
         return read_answer(step, await self._ask(method, f"{self._settings.url}{path}", headers, payload))
 
+    def announce(self, step: Step, publication: Publication) -> str:
+        """See :class:`prober.targets.Announcing`."""
+        method, path, _ = draft_request(self._settings, step, publication)
+        return f"{method} {self._settings.url}{path}"
+
     async def claims(self, publication_id: str) -> tuple[Waypoint, ...]:
         """What the target says about a publication or an alert: waypoints on its clock, never proof.
 

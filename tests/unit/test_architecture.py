@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parents[2] / "prober"
 PURE = [
     "clock", "model", "errors", "interval", "durations", "nearest", "marker", "schedule", "checks", "statistics",
     "bounds", "burn_windows", "objectives",
-    "judge", "correlate", "channel_choice", "clean_up", "launching", "grants", "findings", "safety", "__init__",
+    "judge", "correlate", "channel_choice", "clean_up", "launching", "grants", "findings", "safety",
+    "trace_ids", "__init__",
 ]  # fmt: skip
 
 ROOMS: list[list[str]] = [
@@ -27,6 +28,7 @@ ROOMS: list[list[str]] = [
         "upkeep_form",
         "limits_form",
         "serve_form",
+        "traces_form",
         "scenario_files",
         "processes",
         "own_clock",
@@ -34,8 +36,20 @@ ROOMS: list[list[str]] = [
     ],
     ["targets", "observers"],
     ["ledger"],
-    ["draft", "stages", "sweep", "hearing", "asking", "sight", "controlling", "watching", "loops", "ad_hoc"],
-    ["report", "metrics"],
+    [
+        "draft",
+        "stages",
+        "sweep",
+        "hearing",
+        "asking",
+        "exporting",
+        "sight",
+        "controlling",
+        "watching",
+        "loops",
+        "ad_hoc",
+    ],
+    ["report", "metrics", "tracing", "otlp"],
     ["gate", "rules"],
     ["config"],
     ["assembly", "examination", "provisioning"],

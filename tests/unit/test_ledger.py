@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, inspect, select, text
 
+import prober.ledger.audit_tables
 import prober.ledger.clean_up_table
 import prober.ledger.dependencies  # noqa: F401 - the same
 from prober.errors import LedgerBusy, LedgerError, LedgerFull, LedgerOnNetwork, LedgerReadOnly, LedgerTooNew

@@ -52,8 +52,7 @@ def test_serve_is_read_and_shows_no_secret(tmp_path: Path) -> None:
     """The heartbeat's URL and the token are secret, and the textfile counts from the file's folder."""
     settings = load(
         tmp_path,
-        "serve: {token: canary-canary-canary, heartbeat: 'https://hc.example/canary', textfile: prober.prom,\n"
-        "  traces: {endpoint: 'http://127.0.0.1:4318', headers: {authorization: canary}}}\n",
+        "serve: {token: canary-canary-canary, heartbeat: 'https://hc.example/canary', textfile: prober.prom}\n",
     )
     serve = serve_of(settings.serve)
     assert serve.textfile == str(tmp_path / "prober.prom")
