@@ -45,7 +45,12 @@ class Exporting:
             names = await flow.ledger.write(untraced.claim, flow.location, clock.now().wall)
             if not names:
                 return False
-            why = await self.sink.send(await flow.ledger.read(reading.probe_records, names))
+            try:
+                why = await self.sink.send(await flow.ledger.read(reading.probe_records, names))
+            except asyncio.CancelledError:
+                # Whether they arrived is unknown: they go again, with the same ids.
+                await flow.ledger.write(untraced.put_off, flow.location, names, clock.now().wall)
+                raise
             self._tell(why)
             if not why:
                 await flow.ledger.write(untraced.exported, names)
@@ -54,7 +59,7 @@ class Exporting:
             gone = await flow.ledger.write(untraced.put_off, flow.location, names, clock.now().wall)
             if gone:
                 self.errors[COMPONENT, "given_up"] += gone
-                log.warning("Traces waited too long for a collector and are given up.", action="traces_given_up",
+                log.error("Traces waited too long for a collector and are given up.", action="traces_given_up",
                             probes=gone)  # fmt: skip
             return False
 
@@ -89,7 +94,7 @@ class Exporting:
 
     def _tell(self, why: str) -> None:
         if why and not self._trouble:
-            log.warning("Traces are not exported; they are tried again.", action="traces_unexported", why=why)
+            log.error("Traces are not exported; they are tried again.", action="traces_unexported", reason=why)
         elif self._trouble and not why:
             log.info("Traces are exported again.", action="traces_exported")
         self._trouble = why

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
@@ -56,7 +57,8 @@ class OtlpSink:
     async def close(self) -> None:
         """Give up what is being sent."""
         logging.getLogger(_LOGGER).removeHandler(self._words)
-        await asyncio.wait_for(aside(self._exporter.shutdown, "otlp-close"), 1.0)
+        with suppress(TimeoutError):  # it only wakes who waits: the thread that sends keeps no process from ending
+            await asyncio.wait_for(aside(self._exporter.shutdown, "otlp-close"), 1.0)
 
 
 class _LastWords(logging.Handler):

@@ -168,7 +168,7 @@ def _step_attributes(step: Row[Any]) -> Attributes:
 
 
 def _arrivals(record: ProbeRecord, publication: Publication, root: str, when: _Wall) -> Iterator[SpanFact]:
-    """What was seen first on each channel: from when it may have been visible until it was in our hands."""
+    """What was seen first on each channel: the interval in which it became visible."""
     seen = {row.id: row for row in record.sightings}
     for delivery in record.deliveries:
         first = seen.get(delivery.sighting_id)
@@ -176,15 +176,18 @@ def _arrivals(record: ProbeRecord, publication: Publication, root: str, when: _W
         if first is None or upper is None:
             continue
         step = next(step for step in record.steps if step.number == delivery.step_number)
-        lower = instant_of(first, "lower") or instant_of(step, "requested") or instant_of(step, "taken") or upper
-        end = when(upper)
+        asked = instant_of(step, "requested") or instant_of(step, "taken") or upper
+        begin, end = when(instant_of(first, "lower") or asked), when(upper)
+        if delivery.latency_upper is not None:  # as it was judged: providers' stamps narrow it
+            since = when(asked) if delivery.scheduled_time is None else delivery.scheduled_time
+            begin, end = since + delivery.latency_lower, since + delivery.latency_upper
         yield SpanFact(
             trace=record.probe.trace_id,
             id=span_id(publication.trace_id, "receive", publication.span_id, delivery.channel),
             parent=root,
             name=f"receive {delivery.channel}",
             kind=CONSUMER,
-            begin=min(end, when(lower)),
+            begin=min(begin, end),
             end=end,
             attributes=_arrival_attributes(delivery, first),
             links=(step_span_id(publication, step.number),),

@@ -108,7 +108,7 @@ class Console:
         return self.folder.parent / "home"
 
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if name not in _OURS}
+        kept = {name: value for name, value in os.environ.items() if name not in _OURS and name[:5] != "OTEL_"}
         return {**kept, "HOME": str(self.home), "LC_ALL": "C.UTF-8", **self.environ, **(more or {})}
 
     def write(self, name: str, text: str) -> str:

@@ -26,7 +26,7 @@ from prober.report.result import DeliveryResult, ProbeResult
 from prober.sandbox.inprocess import InProcessWorld, WorldObserver, WorldTarget
 from prober.sandbox.manual_clock import ManualClock
 from prober.sandbox.weather import parse_weather
-from prober.stages import Flow, Watch
+from prober.stages import Flow, TraceSink, Watch
 
 LOCATION = "here"
 ALERT = Content(
@@ -78,6 +78,7 @@ class Rig:
         self.poll = poll
         self.observer: type[WorldObserver] = WorldObserver
         self.witnesses: tuple[Witness, ...] = ()
+        self.traces: TraceSink | None = None
         self.lives = 0
         self.sweeping = False
         self.upkeep = Upkeep()
@@ -113,7 +114,7 @@ class Rig:
             for watch in watches:
                 await watch.observer.__aenter__()
             flow = Flow(ledger, WorldTarget(self.world), tuple(watches), self.clock, KEYRING, LOCATION,
-                        f"otherboot/{self.lives}/0", self.upkeep, self.witnesses)  # fmt: skip
+                        f"otherboot/{self.lives}/0", self.upkeep, self.witnesses, self.traces)  # fmt: skip
             drafting = Drafting("test", LOCATION, KEYRING, self.world.world.templates)
 
             async def ignore(*_: object) -> None:
