@@ -29,6 +29,7 @@ from prober.scenario_files import ContentForm, PublicationForm, ScenarioForm, lo
 from prober.serve_form import serve_of
 from prober.targets.http_form import read_settings
 from prober.targets.template import ALWAYS, OF_ID, OF_PUBLICATION, OF_RECIPIENT
+from prober.traces_form import traces_of
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "scenarios/README.md"]
@@ -36,6 +37,7 @@ README = PAGES[0].read_text(encoding="utf-8")
 BLOCKS = {
     "configuration": r"environment:",
     "serve": "# a part of prober.yaml: serve",
+    "traces": "# a part of prober.yaml: traces",
     "observer": r"# another observer:",
     "mailbox": r"# another mailbox:",
     "target": r"# another target:",
@@ -106,6 +108,13 @@ def test_the_services_part_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     serve = serve_of(yaml.safe_load(block("serve")))
     assert (serve.heartbeat_every, serve.drain) == (60.0, 30.0)
     assert serve.textfile == "/var/lib/node_exporter/prober.prom"
+
+
+def test_the_part_about_traces_is_one() -> None:
+    """What says where traces go is read as it is written there."""
+    to = traces_of(yaml.safe_load(block("traces")), {"COLLECTOR_TOKEN": "a secret of the test"})
+    assert to is not None
+    assert (to.url, to.timeout, [*to.headers]) == ("http://127.0.0.1:4318/v1/traces", 10.0, ["x-tenant"])
 
 
 def test_the_objectives_are_those_that_hold_without_any() -> None:
