@@ -39,7 +39,8 @@ async def examine(
     lifeline = Lifeline()
     tokens = Tokens(quick, quick.oauth2, clock) if quick.oauth2 is not None else None
     try:
-        return Examined(name, await aside(lambda: _look(quick, lifeline, tokens), f"{name}-examination"))
+        found = await aside(lambda: _look(quick, lifeline, tokens), f"{name}-examination")
+        return Examined(name, (*found, *_replaced(tokens)))
     finally:
         lifeline.cut()
 
@@ -61,6 +62,14 @@ def _look(settings: ImapSettings, lifeline: Lifeline, tokens: Tokens | None) -> 
     if settings.junk not in ("auto", "none"):
         findings[1] = _named_junk(settings, lifeline, tokens)
     return tuple(findings)
+
+
+def _replaced(tokens: Tokens | None) -> Iterator[Finding]:
+    """That this very examination has used up the configured refresh token."""
+    if tokens is not None and tokens.refresh.trouble:
+        sentence = f"the provider replaces the refresh token at each use, and {tokens.refresh.trouble}"
+        mend = "name a writable refresh_token_file; should the next login be refused, let the owner consent again"
+        yield warning("refresh token", sentence, mend)
 
 
 def _failed(error: Unreadable, settings: ImapSettings) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -20,8 +21,9 @@ LONGEST_IDLE = 29 * 60.0
 
 class OAuth2Settings(BaseModel):
     """Where an access token comes from (RFC 6749): by ``client_credentials`` (4.4, Microsoft 365) or with a
-    ``refresh_token`` (6, Gmail). ``token_url`` and ``scope`` are known for some providers; ``ca_file`` replaces the
-    public authorities for the token endpoint."""
+    ``refresh_token`` (6, Gmail). ``refresh_token_file`` is for providers that replace it at each renewal: written then,
+    and once it is there used in the place of ``refresh_token``. ``token_url`` and ``scope`` are known for some
+    providers; ``ca_file`` replaces the public authorities for the token endpoint."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -30,6 +32,7 @@ class OAuth2Settings(BaseModel):
     client_id: str = Field(min_length=1)
     client_secret: SecretStr | None = None
     refresh_token: SecretStr | None = None
+    refresh_token_file: Path | None = None
     scope: str | None = None
     ca_file: str | None = None
 
@@ -37,9 +40,10 @@ class OAuth2Settings(BaseModel):
     def _complete(self) -> Self:
         wanted = "client_secret" if self.grant == "client_credentials" else "refresh_token"
         secret: SecretStr | None = getattr(self, wanted)
-        if secret is None or not secret.get_secret_value():
+        in_file = self.grant == "refresh_token" and self.refresh_token_file is not None
+        if not in_file and (secret is None or not secret.get_secret_value()):
             raise ValueError(f"grant: {self.grant} needs {wanted}")
-        if self.grant == "client_credentials" and self.refresh_token is not None:
+        if self.grant == "client_credentials" and (self.refresh_token or self.refresh_token_file):
             raise ValueError("grant: client_credentials uses no refresh_token: leave it out, or change the grant")
         if self.token_url:
             _check_token_url(self.token_url)

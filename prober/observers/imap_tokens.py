@@ -15,16 +15,14 @@ from prober.errors import Unreadable
 from prober.grants import Grant, life_of
 from prober.observers.imap_connection import Lifeline, connected, tls_context
 from prober.observers.imap_errors import scrubbed, token_unreadable, without_secrets
+from prober.observers.imap_refresh import RefreshToken
 from prober.observers.imap_settings import ImapSettings, OAuth2Settings
 
 _MOST_BYTES = 65_536
 
 
 class Tokens:
-    """The tokens of ``settings.oauth2``. All methods may be called in any thread.
-
-    A refresh token that is rotated is kept in memory only: after a restart the configured one is used again.
-    """
+    """The tokens of ``settings.oauth2``. All methods may be called in any thread."""
 
     def __init__(self, settings: ImapSettings, oauth2: OAuth2Settings, clock: Clock) -> None:
         self._settings = settings
@@ -32,8 +30,7 @@ class Tokens:
         self._clock = clock
         self._lock = threading.Lock()
         self._grant: Grant | None = None
-        refresh = oauth2.refresh_token
-        self._refresh_token = refresh.get_secret_value() if refresh is not None else ""
+        self.refresh = RefreshToken(oauth2)
 
     def token(self, lifeline: Lifeline) -> tuple[str, bool]:
         """The token to use now, and whether it has just been fetched. Raises Unreadable.
@@ -59,8 +56,9 @@ class Tokens:
 
     def _fetch(self, lifeline: Lifeline) -> Grant:
         asked = self._clock.now()
-        body = self._form()
-        hide = (self._refresh_token, *map(quote_plus, (*self._settings.secrets(), self._refresh_token)))
+        refresh_token = self.refresh.current() if self._oauth2.grant == "refresh_token" else ""
+        body = self._form(refresh_token)
+        hide = (refresh_token, *map(quote_plus, (*self._settings.secrets(), refresh_token)))
         try:
             status, answer = self._post(body, lifeline)
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -71,16 +69,16 @@ class Tokens:
             raise self._refused(status, document, hide)
         rotated = document.get("refresh_token")
         if self._oauth2.grant == "refresh_token" and isinstance(rotated, str) and rotated:
-            self._refresh_token = rotated
+            self.refresh.replace(rotated)
         return Grant(token, asked, life_of(document, token, asked))
 
-    def _form(self) -> bytes:
+    def _form(self, refresh_token: str) -> bytes:
         oauth2 = self._oauth2
         fields = {"grant_type": oauth2.grant, "client_id": oauth2.client_id}
         if oauth2.client_secret is not None:
             fields["client_secret"] = oauth2.client_secret.get_secret_value()
         if oauth2.grant == "refresh_token":
-            fields["refresh_token"] = self._refresh_token
+            fields["refresh_token"] = refresh_token
         if self._settings.scope:
             fields["scope"] = self._settings.scope
         return urlencode(fields).encode()

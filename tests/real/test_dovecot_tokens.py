@@ -8,9 +8,12 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from prober.errors import Unreadable
+from prober.findings import State
 from prober.observers.imap import ImapObserver
+from prober.observers.imap_examination import examine
 from prober.sandbox.manual_clock import ManualClock
 from prober.sandbox.token_endpoint import TokenEndpoint
 from tests.conformance.scripted_api import raw_server, whole_request
@@ -127,6 +130,43 @@ async def test_a_rotated_refresh_token_serves_on(box: Mailbox, endpoint: TokenEn
             await lose_connection(watched)
             batch = await watched.read(batch.cursor)
     assert len(endpoint.grants) == 3
+
+
+async def test_a_replaced_refresh_token_outlives_a_restart(box: Mailbox, endpoint: TokenEndpoint) -> None:
+    """Kept in its file, for its owner only, the latest one serves the next process; the configured one is used up."""
+    endpoint.rotates = True
+    kept = box.server.folder / "refresh-token"
+    settings = by_refresh_token(endpoint, refresh_token_file=str(kept))
+    for _ in range(3):
+        async with tokened(box, settings) as watched:
+            await watched.read(None)
+    assert len(endpoint.grants) == 3
+    assert kept.read_text().strip() in endpoint.refresh_tokens
+    assert REFRESH not in endpoint.refresh_tokens
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in kept.parent.glob(".refresh-token*")] == []
+
+
+async def test_a_replaced_refresh_token_that_is_not_kept_is_said(box: Mailbox, endpoint: TokenEndpoint) -> None:
+    """Without a file for it, or with one that cannot be written, the log says so at once, and check how to mend it."""
+    endpoint.rotates = True
+    for oauth2, why in (
+        (by_refresh_token(endpoint), "no refresh_token_file"),
+        (by_refresh_token(endpoint, refresh_token_file="/proc/no-such-folder/token"), "cannot be written"),
+    ):
+        endpoint.refresh_tokens[REFRESH] = box.user
+        with capture_logs() as logs:
+            async with tokened(box, oauth2) as watched:
+                await watched.read(None)
+        (said,) = [line for line in logs if line["action"] == "refresh_token_unkept"]
+        assert why in said["why"]
+        endpoint.refresh_tokens[REFRESH] = box.user
+        raw = {name: value for name, value in box.settings(oauth2=oauth2, junk="none").items() if name != "password"}
+        examined = await examine("mailbox", raw, (), CLOCK, post=False)
+        (finding,) = [finding for finding in examined.findings if finding.subject == "refresh token"]
+        assert (finding.state, why in finding.sentence) == (State.WARNING, True)
+        assert "refresh_token_file" in finding.mend
+        assert "canary" not in repr((logs, examined))
 
 
 @pytest.mark.parametrize(
