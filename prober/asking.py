@@ -25,7 +25,7 @@ async def ask_claims(flow: Flow, probe: str) -> None:
     try:
         claimed = await flow.target.claims(publication)
     except TargetError as error:
-        log.info("The target says nothing about a publication.", action="no_claims", probe=probe, why=error.title)
+        log.info("The target says nothing about a publication.", action="no_claims", why=error.title)
         return
     if claimed:
         await flow.ledger.write(publishing.record_claims, probe, claimed)

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import structlog
 
-from prober import asking, controlling, hearing, stages, sweep
+from prober import asking, controlling, hearing, stages, sweep, telling
 from prober.clock import Instant, wait_for_any
 from prober.errors import LedgerError
 from prober.exporting import Exporting
@@ -287,10 +287,9 @@ class Loops:
     async def _take(self, step: publishing.ClaimedStep) -> None:
         """One step, once: what fails beyond the target's own errors is on record by then and is not repeated."""
         try:
-            await stages.take(self.flow, step)
-        except Exception as error:
+            await telling.take(self.flow, step)
+        except Exception as error:  # noqa: BLE001 - on record and told by whoever took it
             self.internal_errors["publish", type(error).__name__] += 1
-            log.exception("A step ended in an error of our own.", action="own_fault", probe=step.step.probe)
         self._facts.set()
         self._steps.set()
         self._awaited_changed()
@@ -313,13 +312,14 @@ class Loops:
             began = self.flow.clock.now()
             done = await stages.settle(self.flow)
             if done.settled:
+                telling.tell_verdicts(self.flow.location, done.verdicts)
                 if self._exporting is not None:
                     self._exporting.settled.set()
                 await self._tell_settled(done.settled)
                 if self.flow.witnesses:
                     self._start_once("suppressed", self._ask_suppressed([delivery for delivery, _ in done.settled]))
                 for probe in done.concluded:
-                    self._start_once(f"claims {probe}", self._ask_claims(probe))
+                    self._start_once(f"claims {probe}", self._ask_claims(probe, done.traces[probe]))
             if done.waits:
                 self._awaited_changed()
             if not done.more:
@@ -368,12 +368,13 @@ class Loops:
             removed = await sweep.retain(self.flow)
             await self.flow.clock.sleep(RETAIN_ON if removed.more else RETAIN)
 
-    async def _ask_claims(self, probe: str) -> None:
-        try:
-            await asking.ask_claims(self.flow, probe)
-        except Exception as error:
-            self.internal_errors["claims", type(error).__name__] += 1
-            log.exception("What the target claims could not be put on record.", action="own_fault", probe=probe)
+    async def _ask_claims(self, probe: str, trace: str) -> None:
+        with telling.about(self.flow.location, probe, trace):
+            try:
+                await asking.ask_claims(self.flow, probe)
+            except Exception as error:
+                self.internal_errors["claims", type(error).__name__] += 1
+                log.exception("What the target claims could not be put on record.", action="own_fault")
 
     async def _ask_suppressed(self, settled: Sequence[int]) -> None:
         try:

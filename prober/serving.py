@@ -218,7 +218,7 @@ class Serving:
             except Exception as error:
                 if self._loops is not None:
                     self._loops.internal_errors[name, type(error).__name__] += 1
-                log.exception("Something beside the loops failed.", action=f"{name}_failed")
+                log.exception("Something beside the loops failed.", action="beside_failed", what=name)
             await self.clock.sleep(period)
 
     async def _look_at_standings(self) -> None:

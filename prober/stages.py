@@ -20,7 +20,7 @@ from prober.ledger import observing, planning, publishing, settling, slots
 from prober.ledger.ledger import Ledger
 from prober.ledger.reading import ProbeRecord
 from prober.marker import Keyring, find
-from prober.model import Batch, Channel, KeyKind, Message, Wake
+from prober.model import Answer, Batch, Channel, KeyKind, Message, Wake
 from prober.observers import Observer, Witness
 from prober.processes import alive
 from prober.targets import Announcing, Target
@@ -109,18 +109,22 @@ async def bury(flow: Flow) -> int:
     return await flow.ledger.write(record_interrupted)
 
 
-async def take(flow: Flow, claimed: publishing.ClaimedStep) -> None:
-    """Take one claimed step, once, and put its end on record, however long the ledger takes to accept that."""
+async def take(flow: Flow, claimed: publishing.ClaimedStep) -> Answer | TargetError:
+    """Take one claimed step, once, and put its end on record, however long the ledger takes to accept that.
+
+    Returns the answer, or why there is none.
+    """
     try:
         answer = await flow.target.take(claimed.step, claimed.publication)
     except TargetError as error:
         await _until_on_record(flow, publishing.record_failure, claimed.step, error, flow.clock.now())
-        return
+        return error
     except Exception as exc:
         fault = OwnFault("the prober's own error", type(exc).__name__)
         await _until_on_record(flow, publishing.record_failure, claimed.step, fault, flow.clock.now())
         raise
     await _until_on_record(flow, publishing.record_answer, claimed.step, answer)
+    return answer
 
 
 async def _until_on_record(flow: Flow, act: object, *args: object) -> None:

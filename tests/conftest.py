@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from prober.ledger.ledger import Ledger
 from tests.servers.dovecot import Dovecot, Mailbox, dovecot
 from tests.servers.postfix import Postfix, postfix
+
+# Thousands of simulated probes tell each of their verdicts: pytest would keep it all.
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 
 @pytest.fixture

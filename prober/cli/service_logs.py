@@ -8,6 +8,14 @@ import sys
 import structlog
 
 
+def _of_a_library(
+    _logger: logging.Logger, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """A library's line has an action too, and says whose it is."""
+    event["action"], event["library"] = "library", event["_record"].name
+    return event
+
+
 def log_to_stderr(*, console: bool) -> None:
     """Configure structlog, and let other libraries' warnings through the same lines."""
     shared: list[structlog.typing.Processor] = [
@@ -28,7 +36,7 @@ def log_to_stderr(*, console: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[*shared, _of_a_library],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ends],
         )
     )

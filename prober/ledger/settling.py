@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select, text, update
@@ -21,7 +21,7 @@ from prober.ledger.journeys import count_journeys
 from prober.ledger.step_facts import step_facts
 from prober.ledger.tables import coverage, deliveries, instant_of, instant_values, observers, probes, sightings
 from prober.ledger.totals import Exemplar, Rise, raise_totals
-from prober.model import Arrive, How, Outcome, Stamp
+from prober.model import Arrive, How, Outcome, Stamp, Timeliness
 
 MAX_PASS = 1000
 """Deliveries that one pass judges at the most; more are judged by the next."""
@@ -39,11 +39,25 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """A question that is settled: ``question`` is timeliness or outcome."""
+
+    probe: str
+    trace: str
+    scenario: str
+    channel: str
+    question: str
+    verdict: Timeliness | Outcome
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     """What one pass did: (delivery, probe) pairs with a new verdict, and when time alone may next settle one.
 
     ``concluded`` are probes of which a delivery's outcome is new: first sightings, and horizons reached. ``waits``
-    says that a delivery with a new verdict stays open: what is awaited next is its horizon.
+    says that a delivery with a new verdict stays open: what is awaited next is its horizon. ``traces`` are the trace
+    ids of the probes.
     """
 
     settled: tuple[tuple[int, str], ...]
@@ -51,6 +65,8 @@ class Settled:
     waits: bool
     next_due: Instant | None
     more: bool
+    verdicts: tuple[Told, ...] = ()
+    traces: Mapping[str, str] = field(default_factory=dict)
 
 
 Decide = Callable[[DeliveryFacts, Instant], Decision | None]
@@ -69,6 +85,7 @@ def settle_due(
     known = conn.execute(_TRACES, {"probes": sorted({row.probe_id for row in rows})}).all()
     traces = {row.id: row.trace_id for row in known}
     settled = []
+    verdicts: list[Told] = []
     concluded = set()
     closed = set()
     written: list[dict[str, object]] = []
@@ -82,8 +99,9 @@ def settle_due(
         written.append(_verdicts(row, decision, now, rise, Exemplar(row.probe_id, traces[row.probe_id])))
         if row.open and not written[-1]["new_open"]:
             closed.add(row.probe_id)
-        if (decision.timeliness and row.timeliness is None) or (decision.outcome and row.outcome is None):
+        if new := [*_told(row, decision, traces[row.probe_id])]:
             settled.append((row.id, row.probe_id))
+            verdicts += new
         if row.outcome is None and decision.outcome is not None:
             concluded.add(row.probe_id)
     if written:
@@ -94,7 +112,15 @@ def settle_due(
     raise_totals(conn, location, now.wall, rise)
     waits = any(values["new_open"] and values["new_timeliness"] for values in written)
     next_due = _next_due(conn, location, now)
-    return Settled(tuple(settled), frozenset(concluded), waits, next_due, len(rows) == MAX_PASS)
+    return Settled(tuple(settled), frozenset(concluded), waits, next_due, len(rows) == MAX_PASS,
+                   tuple(verdicts), traces)  # fmt: skip
+
+
+def _told(row: Row[Any], decision: Decision, trace: str) -> Iterator[Told]:
+    """What is newly certain of a delivery."""
+    for question, finding in (("timeliness", decision.timeliness), ("outcome", decision.outcome)):
+        if finding is not None and getattr(row, question) is None:
+            yield Told(row.probe_id, trace, row.scenario, row.channel, question, finding.verdict, finding.reason)
 
 
 _TRACES = select(probes.c.id, probes.c.trace_id).where(probes.c.id.in_(bindparam("probes", expanding=True)))

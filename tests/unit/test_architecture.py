@@ -43,6 +43,7 @@ ROOMS: list[list[str]] = [
         "hearing",
         "asking",
         "exporting",
+        "telling",
         "sight",
         "controlling",
         "watching",
