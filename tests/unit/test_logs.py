@@ -41,7 +41,7 @@ import logging, structlog
 from prober.cli.service_logs import log_to_stderr
 from prober.telling import about
 log_to_stderr(console=False)
-log = structlog.get_logger()
+log = structlog.get_logger("prober.test")
 with about("here", "k3f7", "ab" * 16):
     log.info("Ours.", action="ours")
     logging.getLogger("somebody.else").warning("Theirs: %s", "\\n<b>\\u202e")
