@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from prober.auditing import audit_of
 from prober.errors import Unreadable
 from prober.ledger import controls, observing
 from prober.observers import Controlling
@@ -48,7 +49,9 @@ async def control(flow: Flow, watch: Watch) -> Controlled:
             next_in = min(next_in, CONTROL_EVERY - age)
             continue
         try:
-            told = await observer.control(name)
+            async with audit_of(flow).asking("control", name, {"": ""}) as answers:
+                told = await observer.control(name)
+                answers[""] = f"posted {told.id}".strip()
         except Unreadable as error:
             failed[name] = str(error)
             continue

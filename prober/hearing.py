@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import structlog
 
+from prober.auditing import audit_of
 from prober.channel_choice import channels_of
 from prober.errors import LedgerError, Unreadable
 from prober.ledger import hearing
@@ -33,7 +34,11 @@ async def hear(flow: Flow, witness: Witness) -> tuple[int, int]:
     mail = [c for watch in flow.watches for c in watch.channels.values() if c.kind is ChannelKind.EMAIL]
     heard = [_heard(hearsay, mail, flow.keyring) for hearsay in said]
     done, new = await flow.ledger.write(hearing.record_heard, flow.location, heard, flow.clock.now())
-    await witness.forget(done)
+    if done:
+        event = f"{len(done)} events of SES that are on record"
+        async with audit_of(flow).asking("forget", witness.name, {event: ""}) as answers:
+            await witness.forget(done)
+            answers[event] = "deleted"
     return len(done), new
 
 

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from prober.auditing import Audit
+from prober.clock import SystemClock
 from prober.errors import ConfigurationError, TargetError
 from prober.model import Channel, ChannelKind
 from prober.safety import Bounds, Inventory, TargetChannel, TargetSubscriber
@@ -45,10 +47,15 @@ def ensure_acceptable(target: Furnishing, channels: tuple[Channel, ...], source:
             raise ConfigurationError(why, mend, source, field=f"channels.{channel.name}.address")
 
 
-async def provision(target: Furnishing, bounds: Bounds, *, dry_run: bool) -> tuple[Provisioned, ...]:
-    """Find or make what every configured channel needs. Raises TargetError where nothing can be listed."""
+async def provision(
+    target: Furnishing, bounds: Bounds, *, dry_run: bool, audit: Audit | None = None
+) -> tuple[Provisioned, ...]:
+    """Find or make what every configured channel needs; what is made is put into ``audit`` first.
+
+    Raises TargetError where nothing can be listed, LedgerError.
+    """
     inventory = await target.inventory()
-    work = _Work(target, bounds, inventory, dry_run=dry_run)
+    work = _Work(target, bounds, inventory, audit or Audit(None, SystemClock(), "", ""), dry_run=dry_run)
     done: list[Provisioned] = []
     for channel in bounds.channels:
         async for one in work.provide(channel):
@@ -70,8 +77,11 @@ def to_configure(bounds: Bounds, done: tuple[Provisioned, ...]) -> dict[str, obj
 class _Work:
     """One provisioning: what the target has is kept up to date as objects are made."""
 
-    def __init__(self, target: Furnishing, bounds: Bounds, inventory: Inventory, *, dry_run: bool) -> None:
+    def __init__(
+        self, target: Furnishing, bounds: Bounds, inventory: Inventory, audit: Audit, *, dry_run: bool
+    ) -> None:
         self._target = target
+        self._audit = audit
         self._bounds = bounds
         self._dry = dry_run
         self._listed = inventory.channels is not None
@@ -107,7 +117,9 @@ class _Work:
         act = Act.FOUND
         if there is None:
             place = "" if channel.kind is ChannelKind.EMAIL else channel.address
-            there, act = await self._target.make_channel(name, channel.kind, place), Act.MADE
+            async with self._audit.asking("make channel", "target", {name: ""}) as answers:
+                there, act = await self._target.make_channel(name, channel.kind, place), Act.MADE
+                answers[name] = f"made {there.id}" if there is not None else "the name is taken"
         if there is None:  # taken meanwhile, or the list was not whole
             self._channels = {one.id: one for one in (await self._target.inventory()).channels or ()}
             there, act = self._named(name), Act.FOUND
@@ -129,7 +141,9 @@ class _Work:
             return await self._known_subscriber(channel, known[0], target_channel)
         if self._dry:
             return Provisioned("subscriber", channel.name, address, Act.WOULD_MAKE)
-        made = await self._target.make_subscriber(address, target_channel)
+        async with self._audit.asking("subscriber", "target", {address: ""}) as answers:
+            made = await self._target.make_subscriber(address, target_channel)
+            answers[address] = f"made {made.id}" if made is not None else "the address is taken"
         if made is None:
             sentence = "the address is taken by a subscriber that the target does not list"
             mend = "see in the target that it gets this channel, and only test channels"
@@ -151,7 +165,10 @@ class _Work:
             return ended(Act.REFUSED, sentence, "give the channel an inbox of its own")
         if self._dry:
             return ended(Act.WOULD_MAKE)
-        await self._target.subscribe(known, target_channel)
+        change = f"{channel.address} to {target_channel}"
+        async with self._audit.asking("subscribe", "target", {change: ""}) as answers:
+            await self._target.subscribe(known, target_channel)
+            answers[change] = "subscribed"
         changed = TargetSubscriber(known.id, known.email, known.channels | {target_channel}, known.status)
         self._subscribers = [changed if one.id == known.id else one for one in self._subscribers or ()]
         return ended(Act.MADE)

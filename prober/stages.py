@@ -17,6 +17,7 @@ from prober.clock import Clock, Instant
 from prober.errors import LedgerError, OwnFault, TargetError, Unreadable
 from prober.judge import judge
 from prober.ledger import observing, planning, publishing, settling, slots
+from prober.ledger.acting import Act, begin, end
 from prober.ledger.ledger import Ledger
 from prober.ledger.reading import ProbeRecord
 from prober.marker import Keyring, find
@@ -188,6 +189,13 @@ async def _observe(flow: Flow, watch: Watch) -> Mapping[str, str]:
         retention=flow.upkeep.retention.success,
     )
     await flow.ledger.write(observing.record, flow.location, observed, flow.clock.now())
+    if batch.controls:
+        posted = [
+            Act("control", control.channel, "", "", flow.taken_by, control.sent.wall) for control in batch.controls
+        ]
+        numbers = await flow.ledger.write(begin, flow.location, posted)
+        answers = {n: f"posted {c.id}".strip() for n, c in zip(numbers, batch.controls, strict=True)}
+        await flow.ledger.write(end, answers, max(control.answered.wall for control in batch.controls))
     return {name: f"{blindness.reason}: {blindness.detail}" for name, blindness in batch.blind.items()}
 
 

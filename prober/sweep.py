@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from prober.auditing import audit_of
 from prober.clean_up import FIRST_PAUSE, CleanUpKind, Keeping, Lying, Removal, minted_last, next_attempt
 from prober.clock import Instant
 from prober.correlate import sender_allowed
@@ -182,7 +183,9 @@ async def _withdraw(flow: Flow, course: Course) -> None:
     for row in await _due(flow, "", allowance, course.swept):
         allowance.spend(1)
         try:
-            removal = await flow.target.withdraw(row.subject)
+            async with audit_of(flow).asking("withdraw", "target", {row.subject: row.probe_id}) as answers:
+                removal = await flow.target.withdraw(row.subject)
+                answers[row.subject] = removal.value
         except TargetError as error:
             course.swept.trouble["target"] = error.title
             await _put_off(flow, [row])
@@ -206,7 +209,10 @@ async def _remove(flow: Flow, watch: Watch, observer: Removing, course: Course) 
             continue
         allowance.spend(len(free))
         try:
-            ends = await observer.remove(channel.name, tuple(free))
+            subjects = {subject: row.probe_id for subject, row in free.items()}
+            async with audit_of(flow).asking("remove", channel.name, subjects) as answers:
+                ends = await observer.remove(channel.name, tuple(free))
+                answers |= {subject: removal.value for subject, removal in ends.items()}
         except Unreadable as error:
             course.swept.trouble[name] = str(error)
             await _put_off(flow, [*free.values()])

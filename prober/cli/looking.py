@@ -61,6 +61,42 @@ def show(
     show_command(probe, output, ledger, config)
 
 
+AUDIT_EPILOG = """\
+\b
+Examples:
+  prober audit
+      What was asked of the target and the providers in the last day.
+
+\b
+  prober audit --since 7d --output json --ledger ./ledger.sqlite
+      For a program: kind, place, subject, probe, process, answer.
+
+What has no answer on record may have been done or not: the process ended
+before it came. It is kept as long as the probes (limits.retention).
+"""
+
+
+@app.command(epilog=AUDIT_EPILOG, short_help="List each request that changed something outside, and its answer.")
+def audit(
+    since: Annotated[
+        str, typer.Option(metavar="DURATION|TIME", help="Where the window begins; a duration counts from its end.")
+    ] = "1d",
+    until: Annotated[
+        str, typer.Option(metavar="DURATION|TIME", help="Where it ends; a duration counts from now.")
+    ] = "now",
+    output: Annotated[str, typer.Option("--output", "-o", metavar="text|json", help="How it is written.")] = "text",
+    ledger: LedgerOption = None,
+    config: Config = None,
+) -> None:
+    """List every request that changed something outside: when, what, where, its answer, for which probe, by whom.
+
+    Publishing and its steps, withdrawals and removals, control messages, and what provision makes.
+    """
+    from prober.cli.audit import audit_command
+
+    audit_command(since, until, output=output, ledger=ledger, config=config)
+
+
 REPORT_EPILOG = """\
 \b
 Examples:

@@ -44,7 +44,13 @@ def provision_command(output: str, config: str | None, *, sandbox: bool, dry_run
 async def _provided(
     config: str | None, *, sandbox: bool, dry_run: bool
 ) -> tuple[TargetName, tuple[Provisioned, ...], dict[str, Any]]:
+    from contextlib import AsyncExitStack
+
     from prober.assembly import bounds, make_target
+    from prober.auditing import Audit
+    from prober.ledger.ledger import Ledger
+    from prober.ledger.owner import claim_ledger
+    from prober.processes import this_process
     from prober.provisioning import ensure_acceptable, provision, to_configure
     from prober.targets import Furnishing
 
@@ -56,7 +62,13 @@ async def _provided(
                 mend = "make them by hand, and name them in target.channels and channels.*.target_channel"
                 raise ConfigurationError(problem, mend, found.settings.source, field="target.adapter")
             ensure_acceptable(target, limits.channels, found.settings.source)
-            done = await provision(target, limits, dry_run=dry_run)
+            async with AsyncExitStack() as stack:
+                kept = None
+                if found.ledger and not dry_run:
+                    kept = await stack.enter_async_context(Ledger(found.ledger))
+                    await kept.write(claim_ledger, found.settings.environment)
+                audit = Audit(kept, SystemClock(), found.settings.location, this_process())
+                done = await provision(target, limits, dry_run=dry_run, audit=audit)
         return found.target, done, to_configure(limits, done)
 
 

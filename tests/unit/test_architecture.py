@@ -39,6 +39,7 @@ ROOMS: list[list[str]] = [
     [
         "draft",
         "stages",
+        "auditing",
         "sweep",
         "hearing",
         "asking",

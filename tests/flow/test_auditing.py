@@ -1,0 +1,133 @@
+"""Whatever is asked of the world outside is on record before it leaves, and its answer after."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from prober.auditing import UNTOLD, Audit
+from prober.clean_up import Removal, Retention
+from prober.errors import Unanswered, Unreadable
+from prober.ledger.acting import Act, acts_between
+from prober.ledger.ledger import Ledger
+from prober.ledger.retention import remove_old
+from prober.model import ChannelKind
+from prober.provisioning import provision
+from prober.safety import Bounds, Inventory, TargetChannel, TargetSubscriber
+from prober.sandbox.manual_clock import ManualClock
+from prober.targets import Furnishing
+from tests.flow.rig import LOCATION, Life, Rig
+
+
+async def acts(rig: Rig, life: Life) -> tuple[Act, ...]:
+    task = asyncio.ensure_future(life.flow.ledger.read(acts_between, 0.0, 1e12))
+    await rig.clock.advance(0)
+    return await task
+
+
+async def test_publishing_and_sweeping_are_on_record(tmp_path: Path) -> None:
+    """The step, the withdrawal of its publication and each message that was removed, with process and answer."""
+    rig = Rig(tmp_path)
+    rig.sweeping = True
+    async with rig.world_turning(), rig.life() as life:
+        (name,) = await life.launch()
+        await rig.clock.advance(200)
+        before = await acts(rig, life)
+        await rig.clock.advance(7200)
+        found = await acts(rig, life)
+        by = life.flow.taken_by
+    assert [(act.kind, act.probe, act.by) for act in before if act.kind == "create"] == [("create", name, by)]
+    (create,) = [act for act in found if act.kind == "create"]
+    assert create.answer.startswith("accepted, HTTP 20")
+    assert create.ended is not None
+    assert create.began <= create.ended
+    done = [act for act in found if act.kind in {"withdraw", "remove"}]
+    assert {act.kind for act in done} == {"withdraw", "remove"}
+    assert {act.place for act in done} == {"target", "email", "slack", "discord"}
+    assert all(act.probe == name and act.by == by and act.answer == Removal.REMOVED for act in done)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+async def listed(ledger: Ledger) -> list[tuple[str, str, str]]:
+    return [(act.kind, act.subject, act.answer) for act in await ledger.read(acts_between, 0.0, 1e12)]
+
+
+async def test_it_is_on_record_before_it_leaves(ledger: Ledger, clock: ManualClock) -> None:
+    """While the request is on its way its row stands there without an answer; a crash leaves it so."""
+    audit = Audit(ledger, clock, LOCATION, "boot/1/2")
+    with pytest.raises(ConnectionAbortedError):
+        async with audit.asking("remove", "slack", {"a": "probe1", "b": ""}):
+            assert await listed(ledger) == [("remove", "a", ""), ("remove", "b", "")]
+            raise ConnectionAbortedError
+    assert await listed(ledger) == [("remove", "a", ""), ("remove", "b", "")]
+    async with audit.asking("remove", "slack", {"c": "", "d": ""}) as answers:
+        answers["c"] = "removed"
+    assert (await listed(ledger))[2:] == [("remove", "c", "removed"), ("remove", "d", UNTOLD)]
+
+
+@pytest.mark.parametrize("error", [Unreadable("auth", "the token is revoked"), Unanswered("no answer in time")])
+async def test_a_refusal_is_an_answer(ledger: Ledger, clock: ManualClock, error: Exception) -> None:
+    """What a provider refused is on record as such, and raised."""
+    with pytest.raises(type(error)):
+        async with Audit(ledger, clock, LOCATION, "me").asking("control", "slack", {"": ""}):
+            raise error
+    assert await listed(ledger) == [("control", "", f"failed: {error}")]
+
+
+@dataclass
+class Furnisher:
+    """A target in which things can be made; it notes what was on record as it was asked."""
+
+    ledger: Ledger
+    seen: list[list[tuple[str, str, str]]] = field(default_factory=list)
+
+    async def inventory(self) -> Inventory:
+        return Inventory((), ())
+
+    def refuses(self, address: str) -> str:
+        return ""
+
+    async def make_channel(self, name: str, kind: ChannelKind, place: str) -> TargetChannel | None:
+        self.seen.append(await listed(self.ledger))
+        return TargetChannel("c1", name, kind.value, active=True, place=place)
+
+    async def make_subscriber(self, address: str, channel: str) -> TargetSubscriber | None:
+        self.seen.append(await listed(self.ledger))
+        return TargetSubscriber("s1", address, frozenset({channel}), "active")
+
+    async def subscribe(self, subscriber: TargetSubscriber, channel: str) -> None:
+        raise AssertionError("nobody was there")
+
+
+async def test_provisioning_is_on_record(tmp_path: Path, ledger: Ledger, clock: ManualClock) -> None:
+    """What is made in the target stands there first; a rehearsal writes nothing."""
+    channel = Rig(tmp_path).world.channels()["email"]
+    target: Furnishing = Furnisher(ledger)
+    bounds = Bounds((), "prober-", (channel,), by_subscription=True)
+    audit = Audit(ledger, clock, LOCATION, "me")
+    await provision(target, bounds, dry_run=True, audit=audit)
+    assert await listed(ledger) == []
+    await provision(target, bounds, dry_run=False, audit=audit)
+    made = [("make channel", "prober-email", "made c1"), ("subscriber", channel.address, "made s1")]
+    assert await listed(ledger) == made
+    assert isinstance(target, Furnisher)
+    assert [seen[-1] for seen in target.seen] == [(*made[0][:2], ""), (*made[1][:2], "")]
+
+
+async def test_acts_of_no_probe_leave_after_the_longest_retention(ledger: Ledger, clock: ManualClock) -> None:
+    """They are kept as long as failures, and no longer."""
+    async with Audit(ledger, clock, LOCATION, "me").asking("control", "slack", {"": ""}):
+        pass
+    kept = Retention(success=10.0, failure=100.0, hourly=1e9)
+    now = clock.now().wall
+    await ledger.write(remove_old, LOCATION, kept, now + 99)
+    assert len(await listed(ledger)) == 1
+    await ledger.write(remove_old, LOCATION, kept, now + 101)
+    assert await listed(ledger) == []
