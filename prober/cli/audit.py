@@ -42,8 +42,8 @@ def audit_command(since: str, until: str, *, output: str, ledger: str | None, co
 
 def _line(act: Act) -> str:
     answer = act.answer or "no answer on record"
-    words = [rfc3339(act.began), act.kind, act.place, act.subject, f"-> {answer}", f"probe {act.probe}" * bool(act.probe),
-             f"by {act.by}"]  # fmt: skip
+    probe = f"probe {act.probe}" if act.probe else ""
+    words = (rfc3339(act.began), act.kind, act.place, act.subject, f"-> {answer}", probe, f"by {act.by}")
     return "  ".join(printable(word) for word in words if word)
 
 
