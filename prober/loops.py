@@ -16,7 +16,7 @@ from prober import asking, controlling, hearing, stages, sweep, telling
 from prober.clock import Instant, wait_for_any
 from prober.errors import LedgerError
 from prober.exporting import Exporting
-from prober.ledger import publishing, reading, slots
+from prober.ledger import publishing, reading, settling, slots
 from prober.ledger.owner import claim_ledger
 from prober.ledger.planning import PlannedProbe
 from prober.ledger.totals import Rise, raise_totals
@@ -58,6 +58,7 @@ class Loops:
     ``lag`` is by how many seconds this process woke up late at its last beat, ``worst_lag`` ever.
     ``timetable`` says what recurs (None: nothing); it may be replaced while the loops run. ``sweeping`` also removes
     what has served from the channels and, in its time, from the ledger; ``asking_health`` see :mod:`asking`.
+    Without ``observing`` it only publishes: another process observes and settles.
     ``on_settled`` is told the (delivery, probe) pairs that have a new verdict; ``on_change`` that something else is
     worth showing (an answer, a sight lost or regained).
     """
@@ -71,11 +72,15 @@ class Loops:
         timetable: slots.Timetable | None = None,
         sweeping: bool = False,
         asking_health: bool = False,
+        observing: bool = True,
     ) -> None:
         self.flow = flow
+        self._observing = observing
+        self._watches = flow.watches if observing else ()
+        self._witnesses = flow.witnesses if observing else ()
         self._asking_health = asking_health
         self._sweeping = sweeping
-        self.sights = {watch.observer.name: Sight(watch.observer.reads_per_minute) for watch in flow.watches}
+        self.sights = {watch.observer.name: Sight(watch.observer.reads_per_minute) for watch in self._watches}
         self.internal_errors: Counter[tuple[str, str]] = Counter()
         self._exporting = Exporting(flow, flow.traces, self.internal_errors) if flow.traces is not None else None
         self.lag = 0.0
@@ -104,7 +109,8 @@ class Loops:
         self._start("plan", self._plan)
         self._start("publish", self._publish)
         self._start("bury", self._bury_others)
-        self._start("settle", self._settle)
+        if self._observing:
+            self._start("settle", self._settle)
         self._start("beat", self._beat)
         if self._sweeping:
             self._start("sweep", self._sweep)
@@ -113,9 +119,9 @@ class Loops:
             self._start("traces", self._exporting.keep_exporting)
         if self._asking_health:
             self._start("health", partial(asking.watch_health, self.flow))
-        for witness in self.flow.witnesses:
+        for witness in self._witnesses:
             self._start(f"hear {witness.name}", partial(hearing.listen, self.flow, witness, self._tell_change))
-        for watch in self.flow.watches:
+        for watch in self._watches:
             name = watch.observer.name
             watching = Watching(
                 self.flow,
@@ -129,12 +135,8 @@ class Loops:
             )
             self._start(f"observe {name}", watching.observe)
             if isinstance(watch.observer, Controlling):
-                self._start(
-                    f"control {watch.observer.name}",
-                    lambda watch=watch: controlling.keep_posting(  # type: ignore[misc]
-                        self.flow, watch, self.sights[watch.observer.name], self._bounds[watch.observer.name].set
-                    ),
-                )
+                post = partial(controlling.keep_posting, self.flow, watch, self.sights[name], self._bounds[name].set)
+                self._start(f"control {name}", post)
         return self
 
     async def __aexit__(
@@ -150,6 +152,10 @@ class Loops:
     async def launch(self, drafts: Sequence[PlannedProbe]) -> None:
         """Put probes on record and let them be published."""
         await stages.plan(self.flow, drafts)
+        self._steps.set()
+
+    def planned(self) -> None:
+        """Something was put on record by another way, to be published."""
         self._steps.set()
 
     async def sighted(self, bound: float) -> None:
@@ -242,6 +248,7 @@ class Loops:
         end = self.flow.clock.now().plus(bound)
         while any(task.get_name().startswith(("plan", "publish", "take ")) for task in self._tasks):
             await self.flow.clock.sleep(DRAIN_LOOK)
+        await self._record_errors()
         while await self.flow.ledger.read(reading.open_probes, self.flow.location):
             if self.flow.clock.now().since(end) >= 0:
                 return False
@@ -306,22 +313,27 @@ class Loops:
         for event in self._bounds.values():
             event.set()
 
+    async def settle(self) -> settling.Settled:
+        """Judge what has a new fact or whose time has come, and tell of it."""
+        done = await stages.settle(self.flow)
+        if done.settled:
+            telling.tell_verdicts(self.flow.location, done.verdicts)
+            if self._exporting is not None:
+                self._exporting.settled.set()
+            await self._tell_settled(done.settled)
+            if self.flow.witnesses:
+                self._start_once("suppressed", self._ask_suppressed([delivery for delivery, _ in done.settled]))
+            for probe in done.concluded:
+                self._start_once(f"claims {probe}", self._ask_claims(probe, done.traces[probe]))
+        if done.waits:
+            self._awaited_changed()
+        return done
+
     async def _settle(self) -> None:
         while True:
             self._facts.clear()
             began = self.flow.clock.now()
-            done = await stages.settle(self.flow)
-            if done.settled:
-                telling.tell_verdicts(self.flow.location, done.verdicts)
-                if self._exporting is not None:
-                    self._exporting.settled.set()
-                await self._tell_settled(done.settled)
-                if self.flow.witnesses:
-                    self._start_once("suppressed", self._ask_suppressed([delivery for delivery, _ in done.settled]))
-                for probe in done.concluded:
-                    self._start_once(f"claims {probe}", self._ask_claims(probe, done.traces[probe]))
-            if done.waits:
-                self._awaited_changed()
+            done = await self.settle()
             if not done.more:
                 await self._until(self._facts, done.next_due)
                 if self.flow.clock.now().since(began) < BUSY:

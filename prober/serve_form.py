@@ -52,3 +52,11 @@ def serve_of(raw: Mapping[str, Any], environ: Mapping[str, str] | None = None) -
     folder = raw.folder if isinstance(raw, Located) else Path()
     textfile = str(folder / Path(form.textfile).expanduser()) if form.textfile else ""
     return ServeSettings(form.token, form.heartbeat, form.heartbeat_every, textfile, form.drain)
+
+
+def textfile_of(raw: Mapping[str, Any]) -> ServeSettings:
+    """Of the same part only what a short-lived process needs: the textfile. Raises ConfigurationError.
+
+    What only the service needs, such as its token, need not be there.
+    """
+    return serve_of(raw.only("textfile") if isinstance(raw, Located) else {})

@@ -72,6 +72,37 @@ class Loaded:
         )
 
 
+async def metrics_of(
+    loaded: Loaded, ledger: Ledger, clock: Clock, standings: Sequence[Standing], local: Local
+) -> list[Metric]:
+    """Every metric as it stands now. Raises LedgerError."""
+    shown = await ledger.read(snapshot, loaded.settings.location, clock.now())
+    return list(families(shown, loaded.configured(), standings, local))
+
+
+async def counts_of(loaded: Loaded, ledger: Ledger, clock: Clock) -> Mapping[str, Counts]:
+    """What each objective counts over its window, by its name. Raises LedgerError."""
+    settings = loaded.settings
+    kinds = {scenario.name: scenario.kind.value for scenario in loaded.scenarios}
+    now = clock.now().wall
+    return await ledger.read(objective_counts, settings.location, settings.objectives, kinds, now)
+
+
+def standings_of(loaded: Loaded, counts: Mapping[str, Counts]) -> tuple[Standing, ...]:
+    """What the objectives have come to."""
+    standings = []
+    for objective in loaded.settings.objectives:
+        mine = counts[objective.name]
+        left = budget(mine, objective.goal)
+        standings.append(Standing(objective.name, objective.window, mine.ratio, left.remaining if left else None))
+    return tuple(standings)
+
+
+async def export(metrics: Sequence[Metric], place: str) -> None:
+    """Write the metrics for node_exporter, whole or not at all. Raises OSError."""
+    await asyncio.to_thread(write_textfile, Path(place), generate_latest(registry_of(metrics)))
+
+
 @dataclass(slots=True)
 class Serving:
     """One service on an open ledger. ``load`` reads the files again and raises ConfigurationError.
@@ -131,9 +162,7 @@ class Serving:
 
     async def metrics(self) -> list[Metric]:
         """Every metric as it stands now. Raises LedgerError."""
-        loaded = self.loaded
-        shown = await self.ledger.read(snapshot, loaded.settings.location, self.clock.now())
-        return list(families(shown, loaded.configured(), self.standings, self.local()))
+        return await metrics_of(self.loaded, self.ledger, self.clock, self.standings, self.local())
 
     def local(self) -> Local:
         """What only this process knows."""
@@ -222,25 +251,15 @@ class Serving:
             await self.clock.sleep(period)
 
     async def _look_at_standings(self) -> None:
-        settings = self.loaded.settings
-        kinds = {scenario.name: scenario.kind.value for scenario in self.loaded.scenarios}
-        now = self.clock.now().wall
-        found = await self.ledger.read(objective_counts, settings.location, settings.objectives, kinds, now)
-        self.counts = found
-        standings = []
-        for objective in settings.objectives:
-            counts = found[objective.name]
-            left = budget(counts, objective.goal)
-            standings.append(Standing(objective.name, objective.window, counts.ratio, left.remaining if left else None))
-        self.standings = tuple(standings)
+        self.counts = await counts_of(self.loaded, self.ledger, self.clock)
+        self.standings = standings_of(self.loaded, self.counts)
 
     async def _write_textfile(self) -> None:
         place = self.loaded.serve.textfile
         if not place:
             return
         try:
-            page = generate_latest(registry_of(await self.metrics()))
-            await asyncio.to_thread(write_textfile, Path(place), page)
+            await export(await self.metrics(), place)
         except (OSError, LedgerError) as error:
             log.warning("The textfile could not be written.", action="textfile_failed", why=str(error))
 

@@ -252,3 +252,59 @@ def serve(
     from prober.cli.serve import ServeOptions, serve_command
 
     serve_command(ServeOptions(listen, tuple(names or ()), sandbox, weather, ledger, config, scenarios))
+
+
+TICK_EPILOG = """\
+\b
+Examples:
+  * * * * * prober tick >>$HOME/prober.log 2>&1
+      A line of a crontab: what is due each minute. Passes may overlap.
+
+\b
+  prober tick --linger 0 alert-latency
+      Send now and end; a later tick collects. Latencies are then as wide
+      as the time between ticks, unless the provider's stamps narrow them.
+
+\b
+  prober tick --output json
+      What this pass came to, for a program.
+
+\b
+Exit codes:
+  0    the pass ran, whatever the verdicts are (report and metrics tell)
+  2    wrong usage or configuration
+  4    nothing could be read
+  75   nothing could be done: another process held the ledger's lock
+  130  interrupted: what is under way is left for the next tick
+"""
+
+
+@app.command(epilog=TICK_EPILOG, short_help="One bounded pass for cron: publish what is due, collect, settle.")
+def tick(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", hidden=True)] = None,
+    linger: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION", show_default=False,
+            help="How long to wait for what was sent, at the most. Without it: the last deadline and 5 s.",
+        ),
+    ] = None,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="text|json", help="How it is written.")] = "text",
+    weather: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="Weather of the sandbox (implies --sandbox).", show_default=False),
+    ] = None,
+    sandbox: Annotated[bool, typer.Option("--sandbox", help="Use the embedded sandbox.")] = False,
+    ledger: LedgerOption = None,
+    config: Config = None,
+    scenarios: Scenarios = None,
+) -> None:  # fmt: skip
+    """Publish the scenarios NAME (without a name: all that have a schedule) that are due, collect, settle, sweep.
+
+    Of each scenario only the newest slot is run, up to one period old; what was missed is counted. Ends when all is
+    settled, or when --linger is over. While another tick observes, this one only publishes, and the other collects.
+    """
+    from prober.cli.tick import TickOptions, tick_command
+
+    options = TickOptions(tuple(names or ()), linger, output, sandbox, weather, ledger, config, scenarios)
+    raise typer.Exit(tick_command(options))

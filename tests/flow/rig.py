@@ -94,14 +94,13 @@ class Rig:
             yield
 
     @asynccontextmanager
-    async def life(
+    async def flow(
         self,
         boundary: Callable[[str, tuple[str, ...]], None] | None = None,
         *,
         observers: Sequence[str] = ("email", "slack", "discord"),
-        timetable: Callable[[Drafting, Mapping[str, Channel]], Timetable] | None = None,
-    ) -> AsyncIterator[Life]:
-        """A prober from start to end; ending it in the middle is as abrupt as the ledger's commits make it."""
+    ) -> AsyncIterator[tuple[Flow, Drafting, Mapping[str, Channel]]]:
+        """What a prober works with, while nothing repeats its stages."""
         self.lives += 1
         channels = self.world.channels()
         channels = {name: replace(channel, observer=f"{name}-observer") for name, channel in channels.items()}
@@ -115,31 +114,43 @@ class Rig:
                 await watch.observer.__aenter__()
             flow = Flow(ledger, WorldTarget(self.world), tuple(watches), self.clock, KEYRING, LOCATION,
                         f"otherboot/{self.lives}/0", self.upkeep, self.witnesses, self.traces)  # fmt: skip
-            drafting = Drafting("test", LOCATION, KEYRING, self.world.world.templates)
-
-            async def ignore(*_: object) -> None:
-                return None
-
             try:
-                table = timetable(drafting, channels) if timetable else None
-                async with Loops(
-                    flow, on_settled=ignore, on_change=ignore, timetable=table, sweeping=self.sweeping
-                ) as loops:
-                    await self.clock.advance(0)
-                    yield Life(flow, loops, drafting, channels)
+                yield flow, Drafting("test", LOCATION, KEYRING, self.world.world.templates), channels
             finally:
                 for watch in watches:
                     await watch.observer.__aexit__(None, None, None)
 
+    @asynccontextmanager
+    async def life(
+        self,
+        boundary: Callable[[str, tuple[str, ...]], None] | None = None,
+        *,
+        observers: Sequence[str] = ("email", "slack", "discord"),
+        timetable: Callable[[Drafting, Mapping[str, Channel]], Timetable] | None = None,
+    ) -> AsyncIterator[Life]:
+        """A prober from start to end; ending it in the middle is as abrupt as the ledger's commits make it."""
+
+        async def ignore(*_: object) -> None:
+            return None
+
+        async with self.flow(boundary, observers=observers) as (flow, drafting, channels):
+            table = timetable(drafting, channels) if timetable else None
+            async with Loops(
+                flow, on_settled=ignore, on_change=ignore, timetable=table, sweeping=self.sweeping
+            ) as loops:
+                await self.clock.advance(0)
+                yield Life(flow, loops, drafting, channels)
+
     async def results(self, life: Life) -> tuple[ProbeResult, ...]:
         """Every probe on record, as the JSON would tell it."""
-        task = asyncio.ensure_future(self._results(life))
+        task = asyncio.ensure_future(self.recorded(life.flow))
         await self.clock.advance(0)
         return await task
 
-    async def _results(self, life: Life) -> tuple[ProbeResult, ...]:
-        names = await life.flow.ledger.read(reading.find_probes, "", 10_000)
-        return tuple(probe_result(record) for record in await life.flow.ledger.read(reading.probe_records, names))
+    async def recorded(self, flow: Flow) -> tuple[ProbeResult, ...]:
+        """The same where the clock need not move for the ledger to work."""
+        names = await flow.ledger.read(reading.find_probes, "", 10_000)
+        return tuple(probe_result(record) for record in await flow.ledger.read(reading.probe_records, names))
 
 
 def verdict(delivery: DeliveryResult) -> tuple[str, str]:

@@ -55,7 +55,7 @@ ROOMS: list[list[str]] = [
     ["gate", "rules"],
     ["config"],
     ["assembly", "examination", "provisioning"],
-    ["timetables", "serving"],
+    ["timetables", "serving", "ticking"],
     ["status"],
     ["sandbox"],
     ["cli", "__main__"],
