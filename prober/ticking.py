@@ -195,10 +195,10 @@ class Tick:
             await act
         except (OSError, LedgerError) as error:
             loops.internal_errors[name, type(error).__name__] += 1
-            log.warning("A part of the pass failed.", action=f"{name}_failed", why=str(error))
+            log.warning("A part of the pass failed.", action="part_failed", part=name, why=str(error))
         except Exception as error:
             loops.internal_errors[name, type(error).__name__] += 1
-            log.exception("A part of the pass failed.", action=f"{name}_failed")
+            log.exception("A part of the pass failed.", action="part_failed", part=name)
 
     async def _ask_health(self) -> None:
         await asking.ask_health(self._flow)

@@ -16,8 +16,8 @@ def _of_a_library(
     return event
 
 
-def log_to_stderr(*, console: bool) -> None:
-    """Configure structlog, and let other libraries' warnings through the same lines."""
+def log_to_stderr(*, console: bool, least: int = logging.INFO) -> None:
+    """Configure structlog, and let other libraries' warnings through the same lines; ``least`` is logging's level."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -29,7 +29,7 @@ def log_to_stderr(*, console: bool) -> None:
         ends = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import signal
 import sys
@@ -54,7 +55,7 @@ def tick_command(options: TickOptions) -> int:
     """Do one pass, write what it came to to stdout, return the exit code. Raises ProberError."""
     one_of("--output", options.output, ("text", "json"))
     linger = _linger(options)
-    log_to_stderr(console=sys.stderr.isatty())
+    log_to_stderr(console=sys.stderr.isatty(), least=logging.WARNING)  # cron writes a mail of every line
     try:
         target, ticked = asyncio.run(_tick(options, linger))
     except LedgerBusy as error:
