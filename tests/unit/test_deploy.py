@@ -1,0 +1,270 @@
+"""deploy/ is true: its manifests, units, crontab, image and configurations are valid, and agree with the prober."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from typer.testing import CliRunner
+
+from prober.channel_choice import resolve_channels
+from prober.cli.app import app
+from prober.config import load_settings
+from prober.resources import contents_directory, scenarios_directory
+from prober.scenario_files import load_scenarios
+from prober.serve_form import ServeSettings, serve_of
+from tests.servers.programs import program
+from tests.unit.test_readme import check_command
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+PAGE = (DEPLOY / "README.md").read_text(encoding="utf-8")
+DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+MANIFESTS = {path.name: [*yaml.safe_load_all(path.read_text(encoding="utf-8"))] for path in DEPLOY.glob("kubernetes/*")}
+UNITS = {path.name: path.read_text(encoding="utf-8") for path in (DEPLOY / "systemd").iterdir()}
+CRON = (DEPLOY / "cron/prober").read_text(encoding="utf-8")
+SECRETS = re.findall(r"\$\{file:secrets/([\w-]+)\}", re.sub(r"^\s*#.*", "", (DEPLOY / "prober.yaml").read_text(encoding="utf-8"), flags=re.M))
+PORT = "9464"
+
+
+def manifest(file: str, kind: str, name: str = "") -> dict[str, Any]:
+    (found,) = [one for one in MANIFESTS[file] if one["kind"] == kind and name in ("", one["metadata"]["name"])]
+    return dict(found)
+
+
+def pods() -> dict[str, dict[str, Any]]:
+    """The pods of the manifests that run the prober."""
+    job = manifest("tick.yaml", "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    return {"serve": manifest("serve.yaml", "Deployment")["spec"]["template"]["spec"], "tick": job}
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> ServeSettings:
+    """What only serving needs of the shipped configuration, its secrets in place."""
+    (tmp_path / "secrets").mkdir()
+    for name in SECRETS:
+        (tmp_path / "secrets" / name).write_text(f"a secret of the test, {name}", encoding="utf-8")
+    shutil.copy(DEPLOY / "prober.yaml", tmp_path)
+    settings = load_settings(tmp_path / "prober.yaml")
+    for scenario in load_scenarios(scenarios_directory(), contents_directory()).values():
+        assert resolve_channels(scenario, settings.channels)
+    assert settings.ledger == "/var/lib/prober/ledger.sqlite"
+    return serve_of(settings.serve)
+
+
+@pytest.mark.parametrize("file", MANIFESTS)
+def test_every_manifest_is_valid(file: str) -> None:
+    """Kubernetes knows every field of every object, and each has its type."""
+    assert MANIFESTS[file]
+    for one in MANIFESTS[file]:
+        kubernetes_validate.validate(one, "1.31", strict=True)
+
+
+@pytest.mark.parametrize("kind", ["serve", "tick"])
+def test_a_pod_runs_without_rights(kind: str) -> None:
+    """Each pod is nobody's, on a read-only tree, with the image's user, and its secrets by reference."""
+    pod = pods()[kind]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsUser"] == pod["securityContext"]["fsGroup"] == 65532
+    assert "USER 65532:65532" in DOCKERFILE
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert not pod["automountServiceAccountToken"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+    }  # fmt: skip
+    assert container["image"] == "PROBER_IMAGE"
+    assert "env" not in container
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert mounts == {"etc": "/etc/prober", "ledger": "/var/lib/prober", "tmp": "/tmp"}  # noqa: S108
+    (etc,) = [volume["projected"] for volume in pod["volumes"] if volume["name"] == "etc"]
+    (secret,) = [source["secret"] for source in etc["sources"] if "secret" in source]
+    assert sorted(item["path"] for item in secret["items"]) == sorted(f"secrets/{name}" for name in SECRETS)
+    assert all(item["path"] == f"secrets/{item['key']}" for item in secret["items"])
+    check_command(shlex.join(["prober", *container["args"]]))
+
+
+def test_serve_is_probed_where_it_answers() -> None:
+    """Liveness, readiness and startup ask addresses that serve has, on the port that it listens on."""
+    deployment = manifest("serve.yaml", "Deployment")["spec"]
+    assert (deployment["replicas"], deployment["strategy"]["type"]) == (1, "Recreate")
+    (container,) = pods()["serve"]["containers"]
+    routes = set(re.findall(r'web\.get\("(/-/\w+)"', (ROOT / "prober/status/app.py").read_text(encoding="utf-8")))
+    asked = {probe: container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe", "startupProbe")}
+    assert asked == {"livenessProbe": "/-/healthy", "readinessProbe": "/-/ready", "startupProbe": "/-/startup"}
+    assert {*asked.values()} <= routes
+    assert container["ports"] == [{"name": "http", "containerPort": int(PORT)}]
+    assert container["args"] == ["serve", "--listen", f"0.0.0.0:{PORT}"]
+    assert f'CMD ["serve", "--listen", "0.0.0.0:{PORT}"]' in DOCKERFILE
+
+
+def test_cron_stays_open_loop_in_kubernetes() -> None:
+    """No pass waits for another, and none is tried again."""
+    spec = manifest("tick.yaml", "CronJob")["spec"]
+    job = spec["jobTemplate"]["spec"]
+    assert (spec["concurrencyPolicy"], job["backoffLimit"]) == ("Allow", 0)
+    assert job["template"]["spec"]["restartPolicy"] == "Never"
+    wanted = job["template"]["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][0]
+    holder = manifest("tick.yaml", "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert wanted["labelSelector"]["matchLabels"] == holder
+
+
+@pytest.mark.parametrize("file", ["serve.yaml", "tick.yaml"])
+def test_labels_lead_to_pods(file: str) -> None:
+    """A Service, a Deployment and the NetworkPolicy choose pods that there are, by a port that they have."""
+    deployment = manifest(file, "Deployment")["spec"]
+    labels = deployment["template"]["metadata"]["labels"]
+    assert deployment["selector"]["matchLabels"] == labels
+    service = manifest(file, "Service")
+    assert service["spec"]["selector"] == labels
+    policy = manifest("network-policy.yaml", "NetworkPolicy")["spec"]
+    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+    (ports,) = [rule["ports"] for rule in policy["ingress"]]
+    assert [port["port"] for port in ports] == [port["name"] for port in service["spec"]["ports"]] == ["http"]
+    (job,) = yaml.safe_load((DEPLOY / "prometheus/kubernetes.yml").read_text(encoding="utf-8"))["scrape_configs"]
+    (found,) = job["dns_sd_configs"]
+    assert (found["names"], str(found["port"])) == ([f"{service['metadata']['name']}.prober.svc.cluster.local"], PORT)
+    claims = [v for v in deployment["template"]["spec"]["volumes"] if "persistentVolumeClaim" in v]
+    assert claims[0]["persistentVolumeClaim"]["claimName"] == manifest(file, "PersistentVolumeClaim")["metadata"]["name"]
+
+
+def test_who_stops_it_waits_until_it_has_drained(serve: ServeSettings) -> None:
+    """Kubernetes, systemd and the page give serve longer than its drain."""
+    assert pods()["serve"]["terminationGracePeriodSeconds"] >= serve.drain + 10
+    assert int(setting("prober.service", "TimeoutStopSec")) >= serve.drain + 10
+    stop = re.search(r"--stop-timeout (\d+)", PAGE)
+    assert stop is not None
+    assert int(stop[1]) >= serve.drain + 10
+    assert "STOPSIGNAL SIGTERM" in DOCKERFILE
+    assert setting("prober.service", "KillSignal") == "SIGTERM"
+
+
+def setting(unit: str, name: str) -> str:
+    (found,) = re.findall(rf"^{name}=(.*)$", UNITS[unit], re.MULTILINE)
+    return str(found)
+
+
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    """systemd-analyze finds nothing to say of them, with a program in the place of the installed one."""
+    for name, text in UNITS.items():
+        instance = name.replace("@", "@alert-latency")
+        (tmp_path / instance).write_text(text.replace("/opt/prober/bin/prober", "/bin/true"), encoding="utf-8")
+    command = [program("systemd-analyze", "systemd"), "verify", *map(str, sorted(tmp_path.iterdir()))]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    ours = [line for line in (ended.stdout + ended.stderr).splitlines() if "prober" in line]
+    assert (ended.returncode, ours) == (0, [])
+
+
+@pytest.mark.parametrize("name", ["prober.service", "prober-tick@.service"])
+def test_a_unit_runs_the_prober(name: str) -> None:
+    """Each service runs a command that there is, as its own user, on a read-only tree, with the ledger's folder."""
+    check_command(setting(name, "ExecStart").replace("%i", "alert-latency"))
+    assert setting(name, "User") == "prober"
+    assert setting(name, "ProtectSystem") == "strict"
+    assert setting(name, "StateDirectory") == "prober"
+    assert setting(name, "Environment") == "PROBER_CONFIG=/etc/prober/prober.yaml"
+
+
+def test_the_crontab_is_one() -> None:
+    """Comments, variables, and one line of five times, a user and a command of the prober."""
+    lines = [line for line in CRON.splitlines() if line and not line.startswith("#")]
+    variables = dict(line.split("=", 1) for line in lines[:-1])
+    assert variables == {"SHELL": "/bin/sh", "PROBER_CONFIG": "/etc/prober/prober.yaml"}
+    *times, user, command = lines[-1].split(None, 6)
+    assert times == ["*"] * 5
+    assert user == setting("prober.service", "User")
+    assert "%" not in command
+    check_command(command.split(" 2>&1 |")[0])
+    assert CRON.endswith("\n"), "cron ignores a last line without its end"
+
+
+@pytest.mark.parametrize("file", ["prometheus.yml", "kubernetes.yml"])
+def test_prometheus_accepts_the_configuration(file: str) -> None:
+    """promtool reads each, with the rules beside it."""
+    command = [program("promtool", "prometheus"), "check", "config", str(DEPLOY / "prometheus" / file)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "prober.rules.yml" in ended.stdout
+
+
+def test_the_rules_are_those_of_the_prober(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The rule file is what `prober rules` writes now."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("PROBER_CONFIG", raising=False)
+    written = CliRunner().invoke(app, ["rules"])
+    assert written.exit_code == 0
+    assert written.output == (DEPLOY / "prometheus/prober.rules.yml").read_text(encoding="utf-8")
+
+
+def test_the_scrape_meets_the_listener() -> None:
+    """Prometheus asks where serve listens unless told otherwise."""
+    jobs = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
+    targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in jobs}
+    assert targets["prober"] == [f"127.0.0.1:{PORT}"]
+    assert f'"127.0.0.1:{PORT}"' in (ROOT / "prober/cli/app.py").read_text(encoding="utf-8") or PORT in helped("serve")
+    assert f"EXPOSE {PORT}" in DOCKERFILE
+
+
+def helped(command: str) -> str:
+    return CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output
+
+
+def test_the_image_copies_what_there_is() -> None:
+    """What the Dockerfile copies exists and goes to the builder; one stage makes, the other runs as nobody."""
+    sources = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
+    copied = {source for line in sources for source in line.split()}
+    let = {line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[:1] == "!"}
+    assert copied == let
+    for source in copied:
+        assert (ROOT / source).exists()
+    assert DOCKERFILE.index("USER 65532") > DOCKERFILE.rindex("FROM ${BASE}")
+    assert not re.search(r"(?i)(secret|token|password)s?[ =]", re.sub(r"#.*", "", DOCKERFILE))
+    for line in re.findall(r"^(?:ENTRYPOINT|CMD|  CMD) (\[.+\])$", DOCKERFILE, re.MULTILINE):
+        assert isinstance(yaml.safe_load(line), list)  # the form that needs no shell, so that signals arrive
+    check_command(shlex.join(["prober", *yaml.safe_load(re.findall(r"^CMD (\[.+\])$", DOCKERFILE, re.MULTILINE)[0])]))
+
+
+def test_the_image_holds_pinned_packages() -> None:
+    """Each dependency, and what builds, is pinned to a version that the project allows."""
+    pins = {}
+    for line in (DEPLOY / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            name, version = line.split("==")
+            pins[canonicalize_name(name)] = version
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = project["project"]["optional-dependencies"]
+    wanted = [*project["project"]["dependencies"], *extras["postgres"], *project["build-system"]["requires"], "tzdata"]
+    for requirement in map(Requirement, wanted):
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
+
+
+def test_the_page_names_what_there_is() -> None:
+    """Each file, command and secret of the page exists, and there are ten steps."""
+    for link in re.findall(r"\]\(([^)#]+)\)", PAGE):
+        assert (DEPLOY / link).exists(), link
+    for path in re.findall(r"deploy/[\w./@-]*\w", PAGE):
+        assert [*ROOT.glob(path + "*")], path
+    named = re.findall(r"(?<![\w/])prober ((?:provision|check|run|rules|serve|tick|report)\b[^`\n|&]*)", PAGE)
+    assert len(named) >= 6
+    for line in named:
+        if not re.match(r"run -d|\w+,", line):
+            check_command(f"prober {line.replace('…', '')}")
+    assert [int(n) for n in re.findall(r"^(\d+)\. \*\*", PAGE, re.MULTILINE)] == [*range(1, 11)]
+    assert set(SECRETS) == set(re.findall(r"`([\w-]+)`", re.search(r"^3\. .*", PAGE, re.MULTILINE)[0]))  # type: ignore[index]
+
+
+def test_nothing_here_is_of_one_machine() -> None:
+    """No file holds a secret, an address of a registry or a path of whoever wrote it."""
+    for path in (path for path in DEPLOY.rglob("*") if path.is_file()):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"/(home|work|root)/|xox[bp]-\w{6}|\.(io|com)/\w+/\w+:\d", text), path
