@@ -33,7 +33,10 @@ DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
 MANIFESTS = {path.name: [*yaml.safe_load_all(path.read_text(encoding="utf-8"))] for path in DEPLOY.glob("kubernetes/*")}
 UNITS = {path.name: path.read_text(encoding="utf-8") for path in (DEPLOY / "systemd").iterdir()}
 CRON = (DEPLOY / "cron/prober").read_text(encoding="utf-8")
-SECRETS = re.findall(r"\$\{file:secrets/([\w-]+)\}", re.sub(r"^\s*#.*", "", (DEPLOY / "prober.yaml").read_text(encoding="utf-8"), flags=re.M))
+SECRETS = re.findall(
+    r"\$\{file:secrets/([\w-]+)\}",
+    re.sub(r"^\s*#.*", "", (DEPLOY / "prober.yaml").read_text(encoding="utf-8"), flags=re.M),
+)
 PORT = "9464"
 
 
@@ -99,7 +102,9 @@ def test_serve_is_probed_where_it_answers() -> None:
     assert (deployment["replicas"], deployment["strategy"]["type"]) == (1, "Recreate")
     (container,) = pods()["serve"]["containers"]
     routes = set(re.findall(r'web\.get\("(/-/\w+)"', (ROOT / "prober/status/app.py").read_text(encoding="utf-8")))
-    asked = {probe: container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe", "startupProbe")}
+    asked = {
+        probe: container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe", "startupProbe")
+    }
     assert asked == {"livenessProbe": "/-/healthy", "readinessProbe": "/-/ready", "startupProbe": "/-/startup"}
     assert {*asked.values()} <= routes
     assert container["ports"] == [{"name": "http", "containerPort": int(PORT)}]
@@ -134,7 +139,9 @@ def test_labels_lead_to_pods(file: str) -> None:
     (found,) = job["dns_sd_configs"]
     assert (found["names"], str(found["port"])) == ([f"{service['metadata']['name']}.prober.svc.cluster.local"], PORT)
     claims = [v for v in deployment["template"]["spec"]["volumes"] if "persistentVolumeClaim" in v]
-    assert claims[0]["persistentVolumeClaim"]["claimName"] == manifest(file, "PersistentVolumeClaim")["metadata"]["name"]
+    assert (
+        claims[0]["persistentVolumeClaim"]["claimName"] == manifest(file, "PersistentVolumeClaim")["metadata"]["name"]
+    )
 
 
 def test_who_stops_it_waits_until_it_has_drained(serve: ServeSettings) -> None:
