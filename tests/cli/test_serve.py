@@ -66,6 +66,12 @@ class Served:
                     return value
                 await asyncio.sleep(0.05)
 
+    async def until_ready(self) -> None:
+        """Wait until every observer has looked."""
+        async with asyncio.timeout(PATIENCE):
+            while (await self.get("/-/ready"))[0] != 200:
+                await asyncio.sleep(0.05)
+
     async def _ask(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
         async with (
             aiohttp.ClientSession() as session,
@@ -139,6 +145,7 @@ async def test_reload_takes_a_right_file_and_leaves_a_wrong_one(world: SandboxPr
     configure(console, world, ("serve", {"token": TOKEN}))
     scenarios(console, every="1h")
     async with served(console) as service:
+        await service.until_ready()
         assert await service.value("prober_config_last_reload_successful") == 1
         assert (await service.post("/-/reload"))[0] == 401
         assert (await service.post("/-/reload", Authorization="Bearer wrong"))[0] == 401
