@@ -69,7 +69,10 @@ class Served:
     async def until_ready(self) -> None:
         """Wait until every observer has looked."""
         async with asyncio.timeout(PATIENCE):
-            while (await self.get("/-/ready"))[0] != 200:
+            while True:
+                status, _ = await self.get("/-/ready")
+                if status == 200:
+                    return
                 await asyncio.sleep(0.05)
 
     async def _ask(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
