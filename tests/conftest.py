@@ -17,6 +17,17 @@ from tests.servers.postfix import Postfix, postfix
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What may take longest begins first, so that no worker is left alone with it at the end."""
+    items.sort(key=_longest_first)
+
+
+def _longest_first(item: pytest.Item) -> float:
+    allowed = item.get_closest_marker("timeout")
+    return -float(allowed.args[0]) if allowed else 0.0
+
+
 @pytest.fixture
 async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
     """An empty ledger of its own."""
