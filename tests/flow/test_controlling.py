@@ -12,12 +12,15 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from prober import clean_up
+from prober.clean_up import DAY, Lying, Removal
 from prober.clock import Instant
-from prober.controlling import CONTROL_EVERY, Troubles
+from prober.controlling import CONTROL_EVERY, Troubles, control
 from prober.errors import Unreadable
 from prober.ledger import reading
 from prober.ledger.clocks import clock_bounds
 from prober.ledger.controls import ControlFact
+from prober.ledger.ledger import Ledger
 from prober.ledger.tables import controls, observers, sightings
 from prober.model import Batch, Control, ControlSeen, How, Message, Stamp, Wake
 from prober.report.evidence import timeline
@@ -26,6 +29,7 @@ from prober.report.provider_share import control_sentence, provider_facts
 from prober.report.timeline import Timeline, render_timeline, timeline_to_json
 from prober.report.values import TargetName
 from prober.sandbox.inprocess import WorldObserver
+from prober.sweep import LOOK_AGAIN, Course, sweep
 from tests.flow.rig import Life, Rig, total, verdicts
 
 DELAY = 8.0
@@ -226,3 +230,66 @@ def test_a_brief_loss_of_pushes_is_not_worth_a_word() -> None:
     troubles = Troubles()
     said = [troubles.changed("slack", why) for why in ("", "lost", "", "lost", "lost", "lost", "", "")]
     assert said == [False, False, False, False, True, False, True, False]
+
+
+class Keeping(WorldObserver):
+    """A provider that keeps what we post; each read rests on the newest message of the channel."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.kept: dict[str, Message] = {}
+        self.posts = 0
+
+    async def control(self, channel: str) -> Control:
+        now, name = self._clock.now(), f"control-{self.posts}"
+        self.posts += 1
+        stamp = Stamp(now.wall, 0.001, "discord")
+        self.kept[name] = Message(channel, name, name, ("control",), "", (), now, How.HISTORY, stamp=stamp)
+        return Control(channel, now, now, stamp, name)
+
+    async def lying(self, position: str, before: Instant) -> Lying:
+        old = tuple(message for message in self.kept.values() if message.seen.since(before) <= 0)
+        return Lying((), old, "")
+
+    async def remove(self, channel: str, message_ids: Sequence[str]) -> dict[str, Removal]:
+        return {name: Removal.REMOVED if self.kept.pop(name, None) else Removal.GONE for name in message_ids}
+
+    def rests_on(self, cursor: str | None, channel: str, message_id: str) -> bool:
+        return message_id == list(self.kept)[-1]
+
+
+async def test_control_messages_never_pile_up(tmp_path: Path) -> None:
+    """Over two days, a restart of the prober among them, no more lie there than half a day's worth; when posting ends,
+    all go but the newest, on which the reads rest, and that goes once there is a newer one."""
+    rig = Rig(tmp_path)
+    rig.observer = Keeping
+    at_once = int(DAY / 2 / CONTROL_EVERY)
+    hourly = int(LOOK_AGAIN / CONTROL_EVERY)
+    most = 0
+    async with rig.world_turning(), rig.life(observers=("discord",)) as life:
+        ((watch, observer),) = [(watch, watch.observer) for watch in life.flow.watches]
+        assert isinstance(observer, Keeping)
+    async with rig.world_turning(), Ledger(rig.place) as ledger:
+        rig.clock.watch(ledger.busy)
+        flow = replace(life.flow, ledger=ledger)
+        course = Course(clean_up.Keeping(leftover=DAY / 2))
+        for turn in range(2 * 120):
+            if turn == 120:
+                course = Course(clean_up.Keeping(leftover=DAY / 2))  # another life of the prober: it remembers nothing
+            assert (await in_loop(rig, control(flow, watch))).posted == 1
+            await in_loop(rig, sweep(flow, course))
+            most = max(most, len(observer.kept))
+            await rig.clock.advance(CONTROL_EVERY)
+        assert observer.posts == 240
+        assert at_once <= most <= at_once + 2 * hourly
+        await rig.clock.advance(3 * DAY)
+        for _ in range(10):
+            await in_loop(rig, sweep(flow, course))
+            await rig.clock.advance(60)
+        assert list(observer.kept) == ["control-239"]
+        await in_loop(rig, control(flow, watch))
+        for _ in range(3):
+            await in_loop(rig, sweep(flow, course))
+            await rig.clock.advance(60)
+        assert list(observer.kept) == ["control-240"]
+        assert await in_loop(rig, ledger.read(total, "clean_ups_total", kind="control", result="removed")) == 240
