@@ -174,7 +174,7 @@ GAUGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("error_budget_remaining_ratio", "What is left of the error budget: 1 untouched, 0 spent.",
      ("objective", "window")),
     ("sweep_backlog", "Clean-ups that are due and not done.", ()),
-    ("last_settled_timestamp_seconds", "When a delivery was last settled.", ("scenario",)),
+    ("last_settled_timestamp_seconds", "When a delivery was last settled; 0: never yet.", ("scenario",)),
     ("config_last_reload_successful", "Whether the last reload of the configuration was accepted.", ()),
     ("loop_lag_seconds", "By how much this process woke up late at its last beat.", ()),
     ("heartbeat_last_success_timestamp_seconds", "When the outgoing heartbeat last got through.", ()),
@@ -293,7 +293,8 @@ def _gauges(
             (s.objective, _window(s.window)): s.remaining for s in standings if s.remaining is not None
         },
         "sweep_backlog": {(): float(snapshot.backlog)},
-        "last_settled_timestamp_seconds": {
+        "last_settled_timestamp_seconds": {(scenario.name,): 0.0 for scenario in configured.scenarios}
+        | {
             _in_order(Shape("", "", ("scenario",)), labels): at
             for (name, labels), at in snapshot.moments.items()
             if name == "last_settled"

@@ -186,8 +186,9 @@ def _own_alerts(scenarios: Sequence[Scenario]) -> Iterator[Rule]:
     for one in scenarios:
         if one.schedule.every is not None:
             bound = 3 * one.schedule.every + one.give_up + max(60.0, 0.1 * one.give_up)
-            chosen = f'scenario="{one.name}"'
-            stale = f"time() - {latest('last_settled_timestamp_seconds', chosen)} > {bound:g}"
+            settled = latest("last_settled_timestamp_seconds", f'scenario="{one.name}"')
+            never = f"({settled} == 0 and {settled.replace('})', f'}} offset {format_duration(bound)})')} == 0)"
+            stale = f"(time() - ({settled} > 0) > {bound:g}) or {never}"
             rule = own("ProberNothingSettled", stale, f"Nothing of {one.name} settled for {format_duration(bound)}")
             rule["labels"]["scenario"] = one.name
             yield rule
@@ -196,7 +197,17 @@ def _own_alerts(scenarios: Sequence[Scenario]) -> Iterator[Rule]:
               f"(max without (instance, pod) ({skipped})) >= {FEW}",
               "{{ $labels.scenario }} skips its slots: {{ $labels.state }}")  # fmt: skip
     errors = f"max without (instance, pod) (increase(prober_internal_errors_total{{{_HERE}}}[15m]))"
-    yield own("ProberInternalErrors", f"{errors} >= 1", "An error of the prober itself in {{ $labels.component }}")
+    # The first error of its kind makes its series, which thus never rises: what was not there while we were counts.
+    first = (
+        f"{latest('internal_errors_total')} unless max without (instance, pod) "
+        f"(prober_internal_errors_total{{{_HERE}}} offset 15m) "
+        f"and on (location, environment) prober_build_info{{{_HERE}}} offset 15m"
+    )
+    yield own(
+        "ProberInternalErrors",
+        f"{errors} >= 1 or ({first})",
+        "An error of the prober itself in {{ $labels.component }}",
+    )
     yield own("ProberClockUncertain", f"{latest('clock_uncertainty_seconds')} > 2",
               "The clock of {{ $labels.source }} is only known to {{ $value }} s", lasting="15m")  # fmt: skip
     yield own("ProberConfigReloadFailed", f"prober_config_last_reload_successful{{{_HERE}}} == 0",

@@ -61,7 +61,6 @@ def snapshot(conn: Connection, location: str, now: Instant) -> Snapshot:
         .group_by(deliveries.c.scenario)
     ).all()
     channels = coverage_rows(conn, location)
-    blind = {row.channel for row in channels if row.blind_reason}
     return Snapshot(
         totals={
             (row.name, _labels(row.labels)): float(row.value)
@@ -78,11 +77,7 @@ def snapshot(conn: Connection, location: str, now: Instant) -> Snapshot:
         in_flight={row.scenario: int(row.probes) for row in open_now},
         oldest={row.scenario: max(0.0, now.wall - row.oldest) for row in open_now},
         up={row.name: not row.blind_reason for row in observer_rows(conn, location)},
-        watermarks={
-            row.channel: float(row.watermark_wall)
-            for row in channels
-            if row.watermark_wall is not None and row.channel not in blind
-        },
+        watermarks={row.channel: float(row.watermark_wall) for row in channels if row.watermark_wall is not None},
         clocks=clock_bounds(conn, location, now),
         dependencies={row.name: None if row.up is None else bool(row.up) for row in dependency_rows(conn, location)},
         backlog=sum(backlog(conn, location, now.wall).values()),

@@ -52,13 +52,13 @@ def gate_lines(result: GateResult, width: int) -> list[Line]:
     """How each channel stands, why, the result, what it proves and what not."""
     finding = result.finding
     word = finding.result.value.upper()
-    spent = f"{result.launched} times launched in {seconds_text(result.seconds)} s"
+    spent = f"launched {result.launched} times in {seconds_text(result.seconds)} s"
     head = (Span(f"gate {finding.profile}", Tone.STRONG), Span(f"  {spent}", Tone.FAINT))
     lines: list[Line] = [(), head, *standing_lines(finding), *_detail_lines(finding.channels, width), ()]
     lines += hang((Span(word, RESULT_TONES[finding.result]),), finding.reason, width, indent=cells(word) + 2,
                   tone=Tone.STRONG)  # fmt: skip
-    lines += hang((Span("Proves:", Tone.FAINT),), finding.proves, width, indent=11, tone=Tone.PLAIN)
-    lines += hang((Span("Does not:", Tone.FAINT),), finding.leaves_open, width, indent=11, tone=Tone.PLAIN)
+    lines += hang((Span("Proves:     ", Tone.FAINT),), finding.proves, width, indent=14, tone=Tone.PLAIN)
+    lines += hang((Span("Leaves open:", Tone.FAINT),), finding.leaves_open, width, indent=14, tone=Tone.PLAIN)
     return lines
 
 
