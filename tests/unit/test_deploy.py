@@ -1,4 +1,4 @@
-"""deploy/ is true: its manifests, units, image and configurations are valid, and agree with the prober."""
+"""deploy/ is true: its manifests, units, crontab, image and configurations are valid, and agree with the prober."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ PAGE = (DEPLOY / "README.md").read_text(encoding="utf-8")
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
 MANIFESTS = {path.name: [*yaml.safe_load_all(path.read_text(encoding="utf-8"))] for path in DEPLOY.glob("kubernetes/*")}
 UNITS = {path.name: path.read_text(encoding="utf-8") for path in (DEPLOY / "systemd").iterdir()}
+CRON = (DEPLOY / "cron/prober").read_text(encoding="utf-8")
 SECRETS = re.findall(
     r"\$\{file:secrets/([\w-]+)\}",
     re.sub(r"^\s*#.*", "", (DEPLOY / "prober.yaml").read_text(encoding="utf-8"), flags=re.M),
@@ -46,7 +47,8 @@ def manifest(file: str, kind: str, name: str = "") -> dict[str, Any]:
 
 def pods() -> dict[str, dict[str, Any]]:
     """The pods of the manifests that run the prober."""
-    return {"serve": manifest("serve.yaml", "Deployment")["spec"]["template"]["spec"]}
+    job = manifest("tick.yaml", "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    return {"serve": manifest("serve.yaml", "Deployment")["spec"]["template"]["spec"], "tick": job}
 
 
 @pytest.fixture
@@ -71,7 +73,7 @@ def test_every_manifest_is_valid(file: str) -> None:
         kubernetes_validate.validate(one, "1.31", strict=True)
 
 
-@pytest.mark.parametrize("kind", ["serve"])
+@pytest.mark.parametrize("kind", ["serve", "tick"])
 def test_a_pod_runs_without_rights(kind: str) -> None:
     """Each pod is nobody's, on a read-only tree, with the image's user, and its secrets by reference."""
     pod = pods()[kind]
@@ -110,7 +112,18 @@ def test_serve_is_probed_where_it_answers() -> None:
     assert f'CMD ["serve", "--listen", "0.0.0.0:{PORT}"]' in DOCKERFILE
 
 
-@pytest.mark.parametrize("file", ["serve.yaml"])
+def test_cron_stays_open_loop_in_kubernetes() -> None:
+    """No pass waits for another, and none is tried again."""
+    spec = manifest("tick.yaml", "CronJob")["spec"]
+    job = spec["jobTemplate"]["spec"]
+    assert (spec["concurrencyPolicy"], job["backoffLimit"]) == ("Allow", 0)
+    assert job["template"]["spec"]["restartPolicy"] == "Never"
+    wanted = job["template"]["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][0]
+    holder = manifest("tick.yaml", "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert wanted["labelSelector"]["matchLabels"] == holder
+
+
+@pytest.mark.parametrize("file", ["serve.yaml", "tick.yaml"])
 def test_labels_lead_to_pods(file: str) -> None:
     """A Service, a Deployment and the NetworkPolicy choose pods that there are, by a port that they have."""
     deployment = manifest(file, "Deployment")["spec"]
@@ -158,7 +171,7 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     assert (ended.returncode, ours) == (0, [])
 
 
-@pytest.mark.parametrize("name", ["prober.service"])
+@pytest.mark.parametrize("name", ["prober.service", "prober-tick@.service"])
 def test_a_unit_runs_the_prober(name: str) -> None:
     """Each service runs a command that there is, as its own user, on a read-only tree, with the ledger's folder."""
     check_command(setting(name, "ExecStart").replace("%i", "alert-latency"))
@@ -166,6 +179,19 @@ def test_a_unit_runs_the_prober(name: str) -> None:
     assert setting(name, "ProtectSystem") == "strict"
     assert setting(name, "StateDirectory") == "prober"
     assert setting(name, "Environment") == "PROBER_CONFIG=/etc/prober/prober.yaml"
+
+
+def test_the_crontab_is_one() -> None:
+    """Comments, variables, and one line of five times, a user and a command of the prober."""
+    lines = [line for line in CRON.splitlines() if line and not line.startswith("#")]
+    variables = dict(line.split("=", 1) for line in lines[:-1])
+    assert variables == {"SHELL": "/bin/sh", "PROBER_CONFIG": "/etc/prober/prober.yaml"}
+    *times, user, command = lines[-1].split(None, 6)
+    assert times == ["*"] * 5
+    assert user == setting("prober.service", "User")
+    assert "%" not in command
+    check_command(command.split(" 2>&1 |")[0])
+    assert CRON.endswith("\n"), "cron ignores a last line without its end"
 
 
 @pytest.mark.parametrize("file", ["prometheus.yml", "kubernetes.yml"])
