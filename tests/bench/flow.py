@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import resource
 import tempfile
 import time
@@ -15,6 +16,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import structlog
 from sqlalchemy import Connection, func, select
 
 from prober.clock import SystemClock
@@ -27,6 +29,8 @@ from prober.sandbox.weather import parse_weather
 from prober.stages import Flow, Watch
 from prober.statistics import quantile
 from tests.flow.rig import ALERT, KEYRING, LOCATION, SCENARIO
+
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 
 async def measure(rate: float, seconds: float, hold: float) -> None:
