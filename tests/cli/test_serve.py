@@ -16,7 +16,7 @@ from aiohttp import web
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from prober.sandbox.launch import SandboxProcess
+from prober.sandbox.launch import SandboxProcess, start_sandbox
 from tests.cli.console import PATIENCE, Console, Running, changed
 from tests.servers.programs import free_port
 from tests.servers.prometheus import prometheus
@@ -141,6 +141,34 @@ async def test_prometheus_scrapes_through_a_kill(world: SandboxProcess, console:
         assert all(len(one["labels"]["trace_id"]) == 32 for one in found)
         latency = "prober_delivery_latency_seconds"
         assert await until(f'sum({latency}_bucket{{le=~"30(\\\\.0)?"}}) - sum({latency}_count)', -1) == 0
+
+
+async def test_an_outage_makes_the_rule_fire(console: Console) -> None:
+    """Slack loses everything: the generated rules, on what was scraped, page for Slack and for nothing else."""
+    async with start_sandbox(console.write("weather.yaml", "channels: {slack: {loss: 1.0}}\n")) as world:
+        configure(console, world, ("environment", "staging"))  # rules leave the sandbox's own environment out
+        scenarios(console, every="1s", within="5s")
+        port = free_port()
+        rules = await console.run("rules", "--scenarios", "scenarios")
+        scraping = {
+            "global": {"scrape_interval": "250ms", "scrape_timeout": "250ms"},
+            "rule_files": [console.write("rules.yml", rules.out.replace("interval: 30s", "interval: 1s"))],
+            "scrape_configs": [{"job_name": "prober", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}],
+        }
+        with prometheus(scraping) as server:
+
+            async def firing(alert: str) -> set[str]:
+                """The channels for which it fires, once it does for any."""
+                query = f'sum by (channel) (ALERTS{{alertstate="firing",alertname="{alert}"}})'
+                while True:
+                    if found := await asyncio.to_thread(server.query, query):
+                        return {dict(labels).get("channel", "") for labels in found}
+                    await asyncio.sleep(0.1)
+
+            async with served(console, port=port), asyncio.timeout(PATIENCE):
+                await firing("ProberWatchdog")
+                assert server.sum('ALERTS{alertname="ProberAlertsSlow"}') is None
+                assert await firing("ProberAlertsSlow") == {"slack"}
 
 
 async def test_reload_takes_a_right_file_and_leaves_a_wrong_one(world: SandboxProcess, console: Console) -> None:
