@@ -10,8 +10,10 @@ import pytest
 import structlog
 
 from prober.ledger.ledger import Ledger
+from tests.places import new_place, places_from
 from tests.servers.dovecot import Dovecot, Mailbox, dovecot
 from tests.servers.postfix import Postfix, postfix
+from tests.servers.postgresql import Postgresql, postgresql
 
 # Thousands of simulated probes tell each of their verdicts: pytest would keep it all.
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
@@ -31,7 +33,7 @@ def _longest_first(item: pytest.Item) -> float:
 @pytest.fixture
 async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
     """An empty ledger of its own."""
-    async with Ledger(str(tmp_path / "ledger.sqlite")) as opened:
+    async with Ledger(new_place(tmp_path)) as opened:
         yield opened
 
 
@@ -53,3 +55,22 @@ def postfix_server(dovecot_server: Dovecot) -> Iterator[Postfix]:
 def inbox(dovecot_server: Dovecot) -> Mailbox:
     """An empty mailbox of one's own on that Dovecot."""
     return dovecot_server.mailbox()
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[Postgresql]:
+    """Debian's PostgreSQL, for all tests of this process."""
+    with postgresql() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def each_database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The test runs once on each database that can hold a ledger."""
+    name: str = request.param
+    if name == "sqlite":
+        yield name
+        return
+    server: Postgresql = request.getfixturevalue("postgresql_server")
+    with places_from(server.database):
+        yield name

@@ -27,6 +27,7 @@ from prober.sandbox.inprocess import InProcessWorld, WorldObserver, WorldTarget
 from prober.sandbox.manual_clock import ManualClock
 from prober.sandbox.weather import parse_weather
 from prober.stages import Flow, TraceSink, Watch
+from tests.places import new_place
 
 LOCATION = "here"
 ALERT = Content(
@@ -73,7 +74,7 @@ class Rig:
 
     def __init__(self, folder: Path, weather: str = "seed: 1", *, poll: float | None = None) -> None:
         self.clock = ManualClock()
-        self.place = str(folder / "ledger.sqlite")
+        self.place = new_place(folder)
         self.world = self.new_world(weather)
         self.poll = poll
         self.observer: type[WorldObserver] = WorldObserver

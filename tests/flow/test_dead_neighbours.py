@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from sqlalchemy import Connection, select
 
 from prober.clock import Instant
@@ -14,6 +15,8 @@ from prober.ledger.publishing import claim_steps
 from prober.ledger.tables import steps
 from prober.loops import OTHERS
 from tests.flow.rig import LOCATION, SCENARIO, Rig
+
+pytestmark = pytest.mark.usefixtures("each_database")
 
 
 def claimed_by_the_dead(conn: Connection, draft: PlannedProbe, now: Instant) -> None:

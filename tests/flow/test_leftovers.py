@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from prober import stages
 from prober.ad_hoc import AdHocRun, Asked
 from prober.draft import Drafting, draft_probe
@@ -17,6 +18,8 @@ from prober.model import Batch, PublicationKind
 from prober.sandbox.inprocess import WorldObserver
 from prober.sweep import Swept
 from tests.flow.rig import KEYRING, SCENARIO, Life, Rig, verdicts
+
+pytestmark = pytest.mark.usefixtures("each_database")
 
 GOOD = ("on_time", "delivered")
 SLACK = replace(SCENARIO, channels=("slack",))

@@ -19,6 +19,8 @@ from prober.model import Answer, Batch, Channel, ChannelKind, How, Key, KeyKind,
 from prober.stages import decide, notice
 from tests.flow.rig import KEYRING, LOCATION, SCENARIO, total
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 START = Instant(1_790_000_000.0, 1000.0, "boot00")
 MAIL = Channel("email", ChannelKind.EMAIL, "mailbox", "probe@example.test", "target-1")
 OTHER = Channel("email-2", ChannelKind.EMAIL, "mailbox", "probe-2@example.test", "target-1")

@@ -19,6 +19,8 @@ from prober.model import Channel, Scenario, Schedule, SlotState
 from prober.sandbox.manual_clock import START
 from tests.flow.rig import SCENARIO, Life, Rig, conserved, total, verdicts
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 MINUTELY = replace(SCENARIO, schedule=Schedule(every=60.0))
 
 

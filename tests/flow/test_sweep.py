@@ -19,6 +19,9 @@ from prober.marker import Keyring, SigningKey, mint
 from prober.sandbox.boards import Board
 from prober.sandbox.weather import parse_weather as parse
 from tests.flow.rig import KEYRING, LOCATION, SCENARIO, Life, Rig, conserved, total, verdicts
+from tests.places import new_place
+
+pytestmark = pytest.mark.usefixtures("each_database")
 
 CHANNELS = ("email", "slack", "discord")
 GONE = "channels: {email: {loss: 1.0}}"
@@ -148,7 +151,7 @@ async def test_leftovers_of_nobody_go_by_the_age_in_their_marker(tmp_path: Path)
         for keyring in (THEIRS, FORGER):
             await leave(rig, keyring, 30 * DAY)
         await leave(rig, KEYRING, 0, text="Lunch?")
-        rig.place = str(tmp_path / "another.sqlite")
+        rig.place = new_place(tmp_path, "another.sqlite")
         await rig.clock.advance(DAY)
         await awake(rig)
         assert lying(rig) == [4, 4, 4]

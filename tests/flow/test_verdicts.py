@@ -12,6 +12,8 @@ from prober.report.result import ProbeResult
 from prober.sandbox.inprocess import WorldObserver
 from tests.flow.rig import ALERT, SCENARIO, Life, Rig, conserved, total, verdicts
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 CHANNELS = ("email", "slack", "discord")
 GOOD = ("on_time", "delivered")
 
