@@ -27,6 +27,8 @@ from prober.marker import VERSION, minted_at
 _LITTLE = 200 * 1024 * 1024
 """Bytes of free space below which it is said."""
 
+_READ_ONLY = text("SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only') = 'on'")
+
 _PLACE = "give another place: ledger in the configuration, or --ledger"
 
 
@@ -104,7 +106,7 @@ def _database(place: str) -> tuple[Finding, ...]:
         engine = engine_of(ledger_url(place), writer=False)
         try:
             with engine.connect() as conn:
-                read_only = conn.execute(text("SHOW transaction_read_only")).scalar_one() == "on"
+                read_only = conn.execute(_READ_ONLY).scalar_one()
         finally:
             engine.dispose()
     except (DBAPIError, OSError) as exc:

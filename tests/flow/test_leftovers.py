@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from prober import stages
 from prober.ad_hoc import AdHocRun, Asked
 from prober.draft import Drafting, draft_probe

@@ -45,10 +45,10 @@ class Postgresql:
         self.administer(f"CREATE DATABASE {name} TEMPLATE {'template0' if empty else TEMPLATE}")
         return self.url(name)
 
-    def administer(self, statement: str) -> None:
+    def administer(self, statement: str, *values: str) -> None:
         """Run one statement as the owner of everything, outside any ledger."""
         with psycopg.connect(self.url("postgres"), autocommit=True) as conn:
-            conn.execute(statement.encode())
+            conn.execute(statement.encode(), values or None)
 
 
 @contextlib.contextmanager
