@@ -12,19 +12,39 @@ _ENDED = {"Z", "X", "x"}
 
 
 def this_process() -> str:
-    """Machine's boot, process number and start time (clock ticks since boot), e.g. ``3f2a…/4711/123456``."""
-    return f"{boot_id()}/{os.getpid()}/{_started(os.getpid())}"
+    """Machine's boot, process number, start time (clock ticks since boot) and PID namespace.
+
+    For example ``3f2a…/4711/123456/4026531836``.
+    """
+    return f"{boot_id()}/{os.getpid()}/{_started(os.getpid())}/{_namespace()}"
+
+
+def can_tell(name: str) -> bool:
+    """Whether :func:`alive` can tell of this process: of another boot, or in another container, it cannot.
+
+    Such a process may have ended with its machine, or live on another one that shares the ledger.
+    """
+    boot, *rest = name.split("/")
+    return boot == boot_id() and len(rest) >= 2 and rest[2:] in ([], [_namespace()])
 
 
 def alive(name: str) -> bool:
     """Whether the process that :func:`this_process` named still runs.
 
-    A name of another boot is dead. (On a ledger that several machines share, another machine's boot cannot be told
-    from an earlier one of this machine; there the lease of the shared ledger decides, not this.)
+    One of which this cannot be told (:func:`can_tell`) counts as ended: on a ledger in a file it has.
     """
-    boot, _, rest = name.partition("/")
-    pid, _, started = rest.partition("/")
-    return boot == boot_id() and pid.isdigit() and _started(int(pid)) == started != ""
+    if not can_tell(name):
+        return False
+    _, pid, started, *_ = name.split("/")
+    return pid.isdigit() and _started(int(pid)) == started != ""
+
+
+def _namespace() -> str:
+    """The PID namespace's number: the same process number means another process in another container."""
+    try:
+        return os.readlink("/proc/self/ns/pid").strip("pid:[]")
+    except OSError:
+        return ""
 
 
 def _started(pid: int) -> str:

@@ -23,7 +23,7 @@ from prober.ledger.reading import ProbeRecord
 from prober.marker import Keyring, find
 from prober.model import Answer, Batch, Channel, KeyKind, Message, Wake
 from prober.observers import Observer, Witness
-from prober.processes import alive
+from prober.processes import alive, can_tell
 from prober.targets import Announcing, Target
 
 OWN_FAULT = "own_fault"
@@ -31,6 +31,9 @@ OWN_FAULT = "own_fault"
 
 STALLED = 120.0
 """Seconds after which a read that has not ended counts as failed: without an end it would never be blindness."""
+
+ELSEWHERE = 600.0
+"""Seconds for which a step that was taken on another machine is left to it: no request takes so long."""
 
 SEARCHED_IN_THE_LOOP = 200_000
 """Characters in which keys are looked for in the event loop itself: some 10 ms."""
@@ -103,11 +106,19 @@ async def bury(flow: Flow) -> int:
 
     def record_interrupted(conn: Connection) -> int:
         # The instant is taken inside: what is found taken was taken before it, however long the lock was awaited.
+        now = flow.clock.now()
         return publishing.record_interrupted(
-            conn, flow.location, flow.clock.now(), lambda name: name == flow.taken_by or alive(name)
+            conn, flow.location, now, lambda name, taken: _lives(flow, name, taken, now)
         )
 
     return await flow.ledger.write(record_interrupted)
+
+
+def _lives(flow: Flow, name: str, taken: Instant, now: Instant) -> bool:
+    """Whether the end of a step may still come from the process that took it."""
+    if name == flow.taken_by or alive(name):
+        return True
+    return flow.ledger.shared and not can_tell(name) and now.since(taken) < ELSEWHERE
 
 
 async def take(flow: Flow, claimed: publishing.ClaimedStep) -> Answer | TargetError:

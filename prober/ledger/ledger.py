@@ -17,7 +17,14 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from prober.errors import LedgerError
-from prober.ledger.opening import ledger_error, open_for_reading, open_for_writing, shown
+from prober.ledger.opening import (
+    ledger_error,
+    ledger_file,
+    ledger_url,
+    open_for_reading,
+    open_for_writing,
+    shown,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -85,6 +92,11 @@ class Ledger:
         future = self._readers.submit(self._read, lambda conn: act(conn, *args, **kwargs))
         future.add_done_callback(lambda _future: self._enter(-1))
         return await asyncio.wrap_future(future)
+
+    @property
+    def shared(self) -> bool:
+        """Whether other machines may work on it too."""
+        return ledger_file(ledger_url(self.place)) is None
 
     def busy(self) -> bool:
         """Whether some thread still works: a manual clock must not move on meanwhile."""

@@ -223,10 +223,13 @@ def record_failure(conn: Connection, step: Step, error: TargetError, now: Instan
         _finish(conn, row, error.result, error.requested_at, error.answered_at)
 
 
-def record_interrupted(conn: Connection, location: str, now: Instant, alive: Callable[[str], bool]) -> int:
-    """Steps that a dead process had taken: whether they left is unknown, and they are never taken again."""
+def record_interrupted(conn: Connection, location: str, now: Instant, lives: Callable[[str, Instant], bool]) -> int:
+    """Steps that a dead process had taken: whether they left is unknown, and they are never taken again.
+
+    ``lives`` says of a process's name, and of when it took a step, whether the end of that step may still come.
+    """
     taken = conn.execute(_TAKEN_STEPS, {"here": location}).all()
-    dead = [row for row in taken if not alive(row.taken_by)]
+    dead = [row for row in taken if not lives(row.taken_by, _instant(row, "taken"))]
     for row in dead:
         _end(conn, row, now, PublishResult.INTERRUPTED, title="the prober ended before the answer was on record")
         rise = Rise()

@@ -109,7 +109,9 @@ class PublishingMachine(RuleBasedStateMachine):
             self.elapsed += 20
         life = str(self.lives)
         under_way = list(self.reference.each(lambda act: act.taken is not None and not act.result))
-        assert self.write(publishing.record_interrupted, HERE, self.now, lambda by: by == life) == len(under_way)
+        assert self.write(publishing.record_interrupted, HERE, self.now, lambda by, _taken: by == life) == len(
+            under_way
+        )
         for probe, act in under_way:
             self.reference.end(probe, act, "interrupted", None, self.now)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from sqlalchemy import Connection, select
 
 from prober.clean_up import Upkeep
+from prober.clock import boot_id
 from prober.draft import Drafting, draft_probe
 from prober.ledger import reading
 from prober.ledger.ledger import Ledger
@@ -114,7 +115,7 @@ class Rig:
             for watch in watches:
                 await watch.observer.__aenter__()
             flow = Flow(ledger, WorldTarget(self.world), tuple(watches), self.clock, KEYRING, LOCATION,
-                        f"otherboot/{self.lives}/0", self.upkeep, self.witnesses, self.traces)  # fmt: skip
+                        f"{boot_id()}/{self.lives}/rig", self.upkeep, self.witnesses, self.traces)  # fmt: skip
             try:
                 yield flow, Drafting("test", LOCATION, KEYRING, self.world.world.templates), channels
             finally:

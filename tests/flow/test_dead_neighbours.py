@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, select
 
-from prober.clock import Instant
+from prober import stages
+from prober.clock import Instant, boot_id
 from prober.draft import draft_probe
 from prober.ledger.planning import PlannedProbe, plan_probes
 from prober.ledger.publishing import claim_steps
@@ -16,13 +17,17 @@ from prober.ledger.tables import steps
 from prober.loops import OTHERS
 from tests.flow.rig import LOCATION, SCENARIO, Rig
 
-pytestmark = pytest.mark.usefixtures("each_database")
+DEAD = f"{boot_id()}/1/never"
+"""Of this machine, where process 1 began at some time."""
+
+ELSEWHERE = "anotherboot/1/1"
+"""Of another machine, or of this one before it was started anew."""
 
 
-def claimed_by_the_dead(conn: Connection, draft: PlannedProbe, now: Instant) -> None:
-    """Plan a probe and claim its step, as a process did that is gone."""
+def claimed_by(conn: Connection, draft: PlannedProbe, now: Instant, name: str) -> None:
+    """Plan a probe and claim its step, as another process did."""
     plan_probes(conn, [draft])
-    claim_steps(conn, LOCATION, now, "anotherboot/1/1")
+    claim_steps(conn, LOCATION, now, name)
 
 
 def results(conn: Connection) -> list[str | None]:
@@ -30,17 +35,30 @@ def results(conn: Connection) -> list[str | None]:
     return list(conn.execute(select(steps.c.result)).scalars())
 
 
-async def test_steps_of_a_dead_neighbour_are_interrupted(tmp_path: Path) -> None:
-    """A step whose taker dies while another prober runs is interrupted within seconds."""
+@pytest.mark.parametrize("name", [DEAD, ELSEWHERE])
+async def test_steps_of_a_dead_neighbour_are_interrupted(tmp_path: Path, each_database: str, name: str) -> None:
+    """A step whose taker dies while another prober runs is interrupted within seconds.
+
+    On a ledger that machines share, what another one took is left to it until no answer can come any more.
+    """
     rig = Rig(tmp_path)
     async with rig.world_turning(), rig.life() as life:
+
+        async def ends() -> list[str | None]:
+            found = asyncio.ensure_future(life.flow.ledger.read(results))
+            await rig.clock.advance(0)
+            return await found
+
         now = rig.clock.now()
-        channels = tuple(life.channels[name] for name in SCENARIO.channels)
+        channels = tuple(life.channels[each] for each in SCENARIO.channels)
         draft = draft_probe(life.drafting, SCENARIO, channels, slot=now.wall, now=now, run="theirs")
-        claimed = asyncio.ensure_future(life.flow.ledger.write(claimed_by_the_dead, draft, now))
+        claimed = asyncio.ensure_future(life.flow.ledger.write(claimed_by, draft, now, name))
         await rig.clock.advance(0)
         await claimed
         await rig.clock.advance(OTHERS + 1)
-        found = asyncio.ensure_future(life.flow.ledger.read(results))
-        await rig.clock.advance(0)
-        assert await found == ["interrupted"]
+        if name == ELSEWHERE and each_database == "postgresql":
+            assert await ends() == [None]
+            await rig.clock.advance(stages.ELSEWHERE - 2 * OTHERS)
+            assert await ends() == [None]
+            await rig.clock.advance(2 * OTHERS)
+        assert await ends() == ["interrupted"]

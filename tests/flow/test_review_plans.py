@@ -50,7 +50,7 @@ def live(book: Book) -> None:
         observing.record_unreadable(conn, LOCATION, "mailbox", Unreadable("unreachable"), START.plus(3))
         publishing.record_claims(conn, probe.id, (Waypoint("sent", START.wall, "target"),))
         publishing.publication_id_of(conn, probe.id)
-        publishing.record_interrupted(conn, LOCATION, START.plus(4), lambda _name: False)
+        publishing.record_interrupted(conn, LOCATION, START.plus(4), lambda _name, _taken: False)
     book.read(at=200)
     book.settle(200)
 

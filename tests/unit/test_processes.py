@@ -6,16 +6,27 @@ import os
 import subprocess
 import sys
 
-from prober.processes import alive, this_process
+from prober.clock import boot_id
+from prober.processes import alive, can_tell, this_process
 
 
 def test_this_process_lives() -> None:
     """A process knows itself, and not its number under another start time or boot."""
     name = this_process()
     assert alive(name)
-    boot, pid, started = name.split("/")
-    assert not alive(f"{boot}/{pid}/{int(started) + 1}")
-    assert not alive(f"{'0' * len(boot)}/{pid}/{started}")
+    boot, pid, started, namespace = name.split("/")
+    assert not alive(f"{boot}/{pid}/{int(started) + 1}/{namespace}")
+    assert not alive(f"{'0' * len(boot)}/{pid}/{started}/{namespace}")
+
+
+def test_of_whom_it_can_be_told() -> None:
+    """Another boot may be another machine, and a process number of another container says nothing here."""
+    boot, pid, started, namespace = this_process().split("/")
+    assert can_tell(this_process())
+    assert can_tell(f"{boot}/{pid}/{started}")  # as older versions wrote it
+    assert not can_tell(f"{'0' * len(boot)}/{pid}/{started}/{namespace}")
+    assert not can_tell(f"{boot}/{pid}/{started}/{namespace}1")
+    assert not alive(f"{boot}/{pid}/{started}/{namespace}1")
 
 
 def test_ended_process_is_dead() -> None:
@@ -37,5 +48,5 @@ def test_unburied_process_is_dead() -> None:
 
 def test_nonsense_is_dead() -> None:
     """What is no name of a process is nobody."""
-    for name in ("", "x", "a/b/c", "///"):
+    for name in ("", "x", "a/b/c", "///", boot_id(), f"{boot_id()}/1"):
         assert not alive(name)
