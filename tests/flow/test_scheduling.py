@@ -19,7 +19,8 @@ from prober.model import Channel, Scenario, Schedule, SlotState
 from prober.sandbox.manual_clock import START
 from tests.flow.rig import SCENARIO, Life, Rig, conserved, total, verdicts
 
-pytestmark = pytest.mark.usefixtures("each_database")
+each = pytest.mark.usefixtures("each_database")
+"""An hour of slots costs too much to be run twice."""
 
 MINUTELY = replace(SCENARIO, schedule=Schedule(every=60.0))
 
@@ -70,6 +71,7 @@ async def test_an_hour_of_slots_is_an_hour_of_probes(tmp_path: Path) -> None:
         assert await life.flow.ledger.read(conserved)
 
 
+@each
 async def test_slots_of_a_stop_are_down_and_never_made_up(tmp_path: Path) -> None:
     """Of ten minutes without a prober only the slot that is still in time is run; the others are counted."""
     rig = Rig(tmp_path)
@@ -82,6 +84,7 @@ async def test_slots_of_a_stop_are_down_and_never_made_up(tmp_path: Path) -> Non
             assert await counted(rig, life) == {"planned": 5, "started": 5, "down": 9}
 
 
+@each
 async def test_wall_clock_that_steps_repeats_no_slot(tmp_path: Path) -> None:
     """A step back runs no slot again; a step forward counts those it jumped over."""
     rig = Rig(tmp_path)
@@ -97,6 +100,7 @@ async def test_wall_clock_that_steps_repeats_no_slot(tmp_path: Path) -> None:
         assert sum(states.values()) - states["started"] == 8 + 5
 
 
+@each
 async def test_two_probers_on_one_ledger_share_the_slots(tmp_path: Path) -> None:
     """Each slot is run by one of them, and counted once."""
     rig = Rig(tmp_path)
@@ -106,6 +110,7 @@ async def test_two_probers_on_one_ledger_share_the_slots(tmp_path: Path) -> None
         assert len(rig.world.world.requests) == 10
 
 
+@each
 async def test_five_errors_stop_launching_but_for_a_trial_a_minute(tmp_path: Path) -> None:
     """While the API answers 503, slots are held back and counted; the first other answer ends that."""
     rig = Rig(tmp_path, "windows: [{from: 0s, to: 10m, api: {status: 503}}]")
@@ -123,6 +128,7 @@ async def test_five_errors_stop_launching_but_for_a_trial_a_minute(tmp_path: Pat
         assert (await counted(rig, life))["planned"] - healed["planned"] == 6
 
 
+@each
 async def test_budget_kill_switch_and_maintenance_hold_launching_back(tmp_path: Path) -> None:
     """Each slot that is not run says why; what is in flight is still observed and settled."""
     rig = Rig(tmp_path)
@@ -141,6 +147,7 @@ async def test_budget_kill_switch_and_maintenance_hold_launching_back(tmp_path: 
         assert await life.flow.ledger.read(conserved)
 
 
+@each
 async def test_short_lived_process_runs_only_the_newest_slot(tmp_path: Path) -> None:
     """A pass of cron runs the newest slot, though it is almost a period old, and counts the others as down."""
     rig = Rig(tmp_path)
@@ -156,6 +163,7 @@ async def test_short_lived_process_runs_only_the_newest_slot(tmp_path: Path) -> 
             assert await counted(rig, life) == {"planned": 2, "started": 2, "down": 2}
 
 
+@each
 async def test_drain_launches_no_more_and_waits_for_what_is_open(tmp_path: Path) -> None:
     """A graceful stop plans and takes nothing further, and ends once all is settled, or at its bound."""
     rig = Rig(tmp_path, "channels: {slack: {latency: 8s}}")
@@ -171,6 +179,7 @@ async def test_drain_launches_no_more_and_waits_for_what_is_open(tmp_path: Path)
         assert await counted(rig, life) == {"planned": 2, "started": 2}
 
 
+@each
 async def test_drain_ends_at_its_bound_and_leaves_the_rest_on_record(tmp_path: Path) -> None:
     """What is still open at the bound stays open for the next life, which settles it."""
     rig = Rig(tmp_path, "channels: {slack: {latency: 20s}}")
@@ -186,6 +195,7 @@ async def test_drain_ends_at_its_bound_and_leaves_the_rest_on_record(tmp_path: P
             assert set(verdicts(probe).values()) == {("on_time", "delivered")}
 
 
+@each
 async def test_errors_of_ours_are_added_to_the_totals(tmp_path: Path) -> None:
     """What went wrong in memory is on record after the next beat, once."""
     rig = Rig(tmp_path)
