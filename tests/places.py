@@ -1,6 +1,6 @@
 """Where a test's ledger lies: a file in its folder, or a database on the tests' PostgreSQL.
 
-A module whose tests shall run on both says ``pytestmark = pytest.mark.usefixtures("each_database")``.
+A test that shall run on both says ``@pytest.mark.usefixtures("each_database")``.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, Float, Integer, Row, Table, delete, or_, select, update
 
 from prober.ledger.columns import String, metadata
-from prober.ledger.dialect import insert
+from prober.ledger.dialect import insert, writes
 
 ASK_EVERY = 60.0
 """Seconds between two questions after health: it is expensive for the target."""
@@ -32,7 +32,7 @@ def claim_health(conn: Connection, location: str, wall: float) -> float:
     claim = claim.on_conflict_do_update(
         index_elements=["location", "name"], set_={"up": None, "at": wall}, where=due
     )  # fmt: skip
-    if conn.execute(claim).rowcount > 0:
+    if writes(conn, claim):
         return 0.0
     asked: float = conn.execute(select(at).where(dependencies.c.location == location, _ASKING)).scalar_one()
     return asked + ASK_EVERY - wall

@@ -1,8 +1,11 @@
-"""The one thing in which the two databases differ for us: the word for an upsert."""
+"""The one thing in which the two databases differ for us: the upsert, and whether it wrote."""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, Table
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Insert, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 
@@ -11,3 +14,9 @@ def insert(place: Connection | str, table: Table) -> sqlite.Insert:
     if (place if isinstance(place, str) else place.dialect.name) == "postgresql":
         return postgresql.insert(table)  # type: ignore[return-value]
     return sqlite.insert(table)
+
+
+def writes(conn: Connection, statement: Insert, row: Mapping[str, Any] | None = None) -> bool:
+    """Run an INSERT with ON CONFLICT; whether it wrote its row."""
+    # SQLAlchemy keeps the count of an INSERT only where it is told to; psycopg has forgotten it afterwards (-1).
+    return conn.execute(statement, row or {}, execution_options={"preserve_rowcount": True}).rowcount > 0

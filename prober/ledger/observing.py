@@ -27,7 +27,7 @@ from prober.ledger.attaching import (
 from prober.ledger.awaiting import wake_read, wake_unread
 from prober.ledger.clocks import bound_clock
 from prober.ledger.controls import record_posted, record_seen
-from prober.ledger.dialect import insert
+from prober.ledger.dialect import insert, writes
 from prober.ledger.holding import EXPIRED, keep_candidate, may_learn
 from prober.ledger.publishing import add_waypoints
 from prober.ledger.tables import (
@@ -186,7 +186,7 @@ def _move_cursor(conn: Connection, location: str, observed: Observed, now: Insta
     if conn.execute(update(observers).where(here, expected).values(values)).rowcount:
         return
     fresh = insert(conn, observers).values(location=location, name=observed.observer, **values)
-    if observed.expected is not None or conn.execute(fresh.on_conflict_do_nothing()).rowcount == 0:
+    if observed.expected is not None or not writes(conn, fresh.on_conflict_do_nothing()):
         raise CursorMoved(f"observer {observed.observer}: another process reads the same account")
 
 

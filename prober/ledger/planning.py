@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.dialects.sqlite import Insert
 
 from prober.clock import Instant
-from prober.ledger.dialect import insert
+from prober.ledger.dialect import insert, writes
 from prober.ledger.tables import deliveries, instant_values, keys, probes, steps
 from prober.ledger.totals import Rise, raise_totals
 from prober.model import Arrive, Channel, Key, Publication, SlotState, StepAction, StepState
@@ -102,7 +102,7 @@ def _plan(conn: Connection, plan: PlannedProbe) -> bool:
         "publication": json.dumps(asdict(publication)),
         **instant_values("planned", plan.planned),
     }
-    if conn.execute(_insert_new(conn.dialect.name, probes), row).rowcount == 0:
+    if not writes(conn, _insert_new(conn.dialect.name, probes), row):
         return False
     conn.execute(_INSERT_STEPS, [_step(plan, step) for step in plan.steps])
     conn.execute(_INSERT_DELIVERIES, [_delivery(plan, delivery) for delivery in plan.deliveries])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from prober.model import (
     Step,
     StepAction,
 )
+from tests.flow.recount import beside
 from tests.flow.reference import Act, Expectation, Reference
 
 HERE = "here"
@@ -62,15 +63,15 @@ def failure(kind: str, requested: Instant, now: Instant) -> TargetError:
 class PublishingMachine(RuleBasedStateMachine):
     """Time, processes that die, plans, claims and how steps end."""
 
-    def open_ledger(self, empty: Path) -> None:
-        """An empty ledger, the clock, and the reference beside them."""
+    def open_ledger(self, empty: Callable[[Path], str]) -> None:
+        """The ledger at the place that ``empty`` makes, the clock, and the reference beside them."""
         self.folder = tempfile.mkdtemp()
-        place = Path(self.folder) / "ledger.sqlite"
-        shutil.copy(empty, place)
-        self.engine = open_for_writing(str(place))
-        event.listen(self.engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous = OFF").close())
+        place = empty(Path(self.folder))
+        self.engine = open_for_writing(place)
+        if "://" not in place:
+            event.listen(self.engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous = OFF").close())
         self.conn = self.engine.connect()
-        self.beside = sqlite3.connect(place)
+        self.beside = beside(place)
         self.now = Instant(WALL, 100.0, "boot1")
         self.boots, self.lives, self.number = 1, 1, 0
         self.reference = Reference(observer_of={name: channel.observer for name, channel in CHANNELS.items()})

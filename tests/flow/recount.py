@@ -7,9 +7,14 @@ import sqlite3
 from collections import defaultdict
 from typing import Any
 
+import psycopg
+
 from prober.bounds import LATENCY_BOUNDS, UNCERTAINTY_BOUNDS
 
 Series = tuple[str, tuple[tuple[str, str], ...]]
+Beside = sqlite3.Connection | psycopg.Connection[Any]
+"""A connection that looks at what is committed, past the ledger's own."""
+
 ARRIVED = {"delivered", "damaged", "misplaced"}
 RECOUNTED = {
     "deliveries_expected_total", "deliveries_total", "timeliness_total", "journeys_total", "copies_total",
@@ -23,14 +28,20 @@ def series(name: str, **labels: str) -> Series:
     return name, tuple(sorted(labels.items()))
 
 
-def rows(conn: sqlite3.Connection, table: str) -> list[dict[str, Any]]:
+def beside(place: str) -> Beside:
+    """Such a connection to the ledger at ``place``."""
+    return psycopg.connect(place, autocommit=True) if "://" in place else sqlite3.connect(place)
+
+
+def rows(conn: Beside, table: str) -> list[dict[str, Any]]:
     """All rows of a table by column."""
-    cursor = conn.execute(f"SELECT * FROM {table}")  # noqa: S608 - our own names
-    names = [column[0] for column in cursor.description]
+    query = f"SELECT * FROM {table}"  # noqa: S608 - our own names
+    cursor = conn.execute(query) if isinstance(conn, sqlite3.Connection) else conn.execute(query.encode())
+    names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def on_record(conn: sqlite3.Connection) -> dict[Series, float]:
+def on_record(conn: Beside) -> dict[Series, float]:
     """The totals that can be recounted; of sightings the channel only (an earlier receipt may change the how)."""
     found: dict[Series, float] = defaultdict(float)
     for row in rows(conn, "totals"):
@@ -42,7 +53,7 @@ def on_record(conn: sqlite3.Connection) -> dict[Series, float]:
     return dict(found)
 
 
-def recount(conn: sqlite3.Connection) -> dict[Series, float]:
+def recount(conn: Beside) -> dict[Series, float]:
     """The same from the rows."""
     found: dict[Series, float] = defaultdict(float)
     of_probe: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -115,7 +126,7 @@ def _observe(
     found[series(f"{name}_count", **labels)] += 1
 
 
-def assert_whole(conn: sqlite3.Connection) -> None:
+def assert_whole(conn: Beside) -> None:
     """Expected = settled + open, totals = rows, and the hours add up to the totals."""
     for row in rows(conn, "deliveries"):
         assert bool(row["open"]) == (row["timeliness"] is None or row["outcome"] is None)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
 
@@ -21,6 +22,7 @@ from tests.flow.machine_observing import AGAIN, KEYS, ObservingMachine
 from tests.flow.machine_publishing import CHANNELS, ENDS, HERE, PICK
 from tests.flow.recount import assert_whole, rows
 from tests.flow.reference import Expectation
+from tests.servers.postgresql import Postgresql
 
 SUBSETS = [("mail",), ("slack",), ("mail", "slack"), ("mail", "mail2", "slack")]
 Arrival = tuple[float, int, str, str, bool]
@@ -41,12 +43,12 @@ ARRIVALS = st.lists(
 class LedgerMachine(ObservingMachine):
     """Plan, claim, answer, see, read and settle in any order, on a clock that steps and reboots."""
 
-    empty: Path
+    empty: Callable[[Path], str]
 
     @initialize(looked=st.sampled_from([True, True, True, False]))
     def open(self, looked: bool) -> None:
         """Begin, mostly with observers that have looked once."""
-        self.open_ledger(self.empty)
+        self.open_ledger(type(self).empty)
         for observer in self.cursors if looked else ():
             self.read(observer, 0.0, continues=True, with_control=True)
 
@@ -200,26 +202,35 @@ class LedgerMachine(ObservingMachine):
 
 
 @pytest.fixture(scope="module")
-def template() -> Iterator[Path]:
-    """An empty ledger, migrated once and copied for each example."""
+def template() -> Iterator[Callable[[Path], str]]:
+    """Makes an empty ledger in a folder: migrated once and copied for each example."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "empty.sqlite"
         open_for_writing(str(place)).dispose()
-        yield place
+        yield lambda into: str(shutil.copy(place, into / "ledger.sqlite"))
 
 
-@pytest.fixture
-def machine(template: Path) -> type[LedgerMachine]:
-    """The machine on that ledger."""
-    return type("Machine", (LedgerMachine,), {"empty": template})
+def run(empty: Callable[[Path], str], examples: int, phases: Sequence[Phase] = tuple(Phase)) -> None:
+    """Run the machine, each example on a ledger that ``empty`` makes."""
+    run_state_machine_as_test(
+        type("Machine", (LedgerMachine,), {"empty": staticmethod(empty)}),
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            phases=phases,
+        ),  # fmt: skip
+    )
 
 
 @pytest.mark.timeout(300)
-def test_model(machine: type[LedgerMachine]) -> None:
+def test_model(template: Callable[[Path], str]) -> None:
     """Whatever happens in whatever order, every verdict is the reference's and every sum holds."""
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
-    )
+    run(template, 60)
+
+
+@pytest.mark.timeout(300)
+def test_model_on_postgresql(postgresql_server: Postgresql) -> None:
+    """The same on the other database: what it reads, compares and rounds is the same."""
+    run(lambda _folder: postgresql_server.database(), 5, [Phase.reuse, Phase.generate])  # a database each is slow

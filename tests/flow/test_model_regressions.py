@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +16,9 @@ __all__ = ["template"]
 
 
 @pytest.fixture
-def book(template: Path) -> Iterator[LedgerMachine]:
+def book(template: Callable[[Path], str]) -> Iterator[LedgerMachine]:
     """The machine, moved by hand; its invariants are looked at in the end."""
-    machine = type("Machine", (LedgerMachine,), {"empty": template})()
+    machine = LedgerMachine()
     machine.open_ledger(template)
     for observer in machine.cursors:
         machine.read(observer, 0.0, continues=True, with_control=False)

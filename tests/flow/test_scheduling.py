@@ -20,7 +20,7 @@ from prober.sandbox.manual_clock import START
 from tests.flow.rig import SCENARIO, Life, Rig, conserved, total, verdicts
 
 each = pytest.mark.usefixtures("each_database")
-"""An hour of slots costs too much to be run twice."""
+"""Where the database matters: the others would cost time and prove nothing more of it."""
 
 MINUTELY = replace(SCENARIO, schedule=Schedule(every=60.0))
 
@@ -84,7 +84,6 @@ async def test_slots_of_a_stop_are_down_and_never_made_up(tmp_path: Path) -> Non
             assert await counted(rig, life) == {"planned": 5, "started": 5, "down": 9}
 
 
-@each
 async def test_wall_clock_that_steps_repeats_no_slot(tmp_path: Path) -> None:
     """A step back runs no slot again; a step forward counts those it jumped over."""
     rig = Rig(tmp_path)
@@ -110,7 +109,6 @@ async def test_two_probers_on_one_ledger_share_the_slots(tmp_path: Path) -> None
         assert len(rig.world.world.requests) == 10
 
 
-@each
 async def test_five_errors_stop_launching_but_for_a_trial_a_minute(tmp_path: Path) -> None:
     """While the API answers 503, slots are held back and counted; the first other answer ends that."""
     rig = Rig(tmp_path, "windows: [{from: 0s, to: 10m, api: {status: 503}}]")
@@ -128,7 +126,6 @@ async def test_five_errors_stop_launching_but_for_a_trial_a_minute(tmp_path: Pat
         assert (await counted(rig, life))["planned"] - healed["planned"] == 6
 
 
-@each
 async def test_budget_kill_switch_and_maintenance_hold_launching_back(tmp_path: Path) -> None:
     """Each slot that is not run says why; what is in flight is still observed and settled."""
     rig = Rig(tmp_path)
@@ -163,7 +160,6 @@ async def test_short_lived_process_runs_only_the_newest_slot(tmp_path: Path) -> 
             assert await counted(rig, life) == {"planned": 2, "started": 2, "down": 2}
 
 
-@each
 async def test_drain_launches_no_more_and_waits_for_what_is_open(tmp_path: Path) -> None:
     """A graceful stop plans and takes nothing further, and ends once all is settled, or at its bound."""
     rig = Rig(tmp_path, "channels: {slack: {latency: 8s}}")

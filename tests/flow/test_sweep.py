@@ -21,7 +21,8 @@ from prober.sandbox.weather import parse_weather as parse
 from tests.flow.rig import KEYRING, LOCATION, SCENARIO, Life, Rig, conserved, total, verdicts
 from tests.places import new_place
 
-pytestmark = pytest.mark.usefixtures("each_database")
+each = pytest.mark.usefixtures("each_database")
+"""Where the database matters: the others would cost time and prove nothing more of it."""
 
 CHANNELS = ("email", "slack", "discord")
 GONE = "channels: {email: {loss: 1.0}}"
@@ -108,6 +109,7 @@ async def test_successes_go_after_their_grace_and_failures_a_day_later(tmp_path:
             assert await ledger.read(total, "strays_total") == 0
 
 
+@each
 async def test_nothing_open_is_touched(tmp_path: Path) -> None:
     """A probe with one delivery that still waits keeps the messages that have come."""
     rig = sweeper(tmp_path, GONE)
@@ -185,6 +187,7 @@ async def test_a_leftover_that_is_read_goes_by_when_it_was_seen(tmp_path: Path) 
         assert lying(rig) == [1, 1, 1]
 
 
+@each
 async def test_what_cannot_be_removed_is_asked_for_once(tmp_path: Path) -> None:
     """A refusal is final: it is counted, and neither the sweep nor a later look tries it again."""
     rig = sweeper(tmp_path)
@@ -228,6 +231,7 @@ async def totals_of(life: Life) -> tuple[float, ...]:
     return tuple([await life.flow.ledger.read(total, name) for name in names])
 
 
+@each
 async def test_retention_takes_successes_first_and_never_a_total(tmp_path: Path) -> None:
     """After 30 days a success leaves the ledger with all that hangs on it, after 90 a failure; totals stay."""
     rig = sweeper(tmp_path)

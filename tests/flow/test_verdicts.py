@@ -12,7 +12,8 @@ from prober.report.result import ProbeResult
 from prober.sandbox.inprocess import WorldObserver
 from tests.flow.rig import ALERT, SCENARIO, Life, Rig, conserved, total, verdicts
 
-pytestmark = pytest.mark.usefixtures("each_database")
+each = pytest.mark.usefixtures("each_database")
+"""Where the database matters: the others would cost time and prove nothing more of it."""
 
 CHANNELS = ("email", "slack", "discord")
 GOOD = ("on_time", "delivered")
@@ -50,6 +51,7 @@ def assert_intervals_hold_the_truth(rig: Rig, life: Life, probe: ProbeResult) ->
         ), (delivery, truths)
 
 
+@each
 async def test_fair_weather_is_on_time_and_delivered(tmp_path: Path) -> None:
     """Each of many deliveries is settled once, on time, with an interval that holds the truth."""
     rig = Rig(tmp_path, "channels: {email: {latency: 1s}, slack: {latency: 2s}, discord: {latency: 3s}}")
@@ -92,6 +94,7 @@ async def test_arrival_after_the_deadline_is_overdue_and_delivered(tmp_path: Pat
         assert delivery.latency.upper == pytest.approx(3, abs=0.01)
 
 
+@each
 async def test_unreachable_target_is_unanswered_at_once(tmp_path: Path) -> None:
     """Connection refused: nothing left us, and nobody has to wait for the horizon to hear it."""
     probe = await outcome(tmp_path, "windows: [{from: 0s, to: 60s, api: {outage: true}}]", 1)
@@ -172,6 +175,7 @@ async def test_5xx_that_was_accepted_all_the_same_is_judged_by_arrival(tmp_path:
     assert probe.answer.result == "error"
 
 
+@each
 async def test_5xx_seen_on_one_channel_makes_its_sisters_lost(tmp_path: Path) -> None:
     """One sighting proves the publication; where it is then missing, it is lost and not unanswered."""
     weather = "{api: {accepted_but_500: 1.0}, channels: {slack: {loss: 1.0}}}"
@@ -179,6 +183,7 @@ async def test_5xx_seen_on_one_channel_makes_its_sisters_lost(tmp_path: Path) ->
     assert verdicts(probe) == {"email": GOOD, "slack": ("overdue", "lost"), "discord": GOOD}
 
 
+@each
 async def test_message_that_arrives_before_the_answer_is_kept(tmp_path: Path) -> None:
     """Mail can be there before the API has answered; it is settled once the answer has told the request's instant."""
     weather = "{api: {latency: 5s}, channels: {email: {latency: 1ms}, slack: {latency: 1ms}, discord: {latency: 1ms}}}"
@@ -205,6 +210,7 @@ async def test_blind_channel_is_resolved_from_history(tmp_path: Path) -> None:
         assert_intervals_hold_the_truth(rig, life, probe)
 
 
+@each
 async def test_channel_that_stays_blind_is_void_and_never_lost(tmp_path: Path) -> None:
     """Blind beyond horizon and grace: void with its reason, and nothing is said about the target."""
     rig = Rig(tmp_path, "windows: [{from: 2s, to: 1h, channels: {slack: {outage: true}}}]")
@@ -255,6 +261,7 @@ async def test_observer_that_never_saw_before_the_request_claims_no_absence(tmp_
     assert verdicts(probe) == {"email": GOOD, "slack": ("void", "void"), "discord": GOOD}
 
 
+@each
 @pytest.mark.parametrize(
     ("weather", "found"),
     [("damage", ("on_time", "damaged")), ("junk", ("on_time", "misplaced")), ("copies", GOOD)],
@@ -267,6 +274,7 @@ async def test_what_is_wrong_with_a_message(tmp_path: Path, weather: str, found:
     assert (email.copies > 0) == (weather == "copies")
 
 
+@each
 async def test_life_that_ends_before_the_arrival_is_resolved_by_the_next(tmp_path: Path) -> None:
     """A restart between request and arrival: the delivery is settled once, and its step is never taken again."""
     rig = Rig(tmp_path, "channels: {email: {latency: 10s}, slack: {latency: 10s}, discord: {latency: 40s}}")
@@ -284,6 +292,7 @@ async def test_life_that_ends_before_the_arrival_is_resolved_by_the_next(tmp_pat
             assert len(rig.world.world.requests) == 3
 
 
+@each
 async def test_life_that_ends_during_the_request_is_interrupted(tmp_path: Path) -> None:
     """Died between claim and answer: arrival decides, the publish is interrupted, and nothing is sent twice."""
     rig = Rig(tmp_path, "{api: {latency: 5s}, channels: {slack: {loss: 1.0}}}")
@@ -300,6 +309,7 @@ async def test_life_that_ends_during_the_request_is_interrupted(tmp_path: Path) 
             assert len(rig.world.world.requests) == 1
 
 
+@each
 async def test_planned_and_never_requested_is_our_own_fault(tmp_path: Path) -> None:
     """We were down when it was due: void, and nothing is published late."""
     rig = Rig(tmp_path)
@@ -351,6 +361,7 @@ async def test_wall_clock_step_changes_no_verdict(tmp_path: Path, step: float) -
         assert email.upper == pytest.approx(10, abs=0.01)
 
 
+@each
 async def test_scheduled_newsletter_counts_from_its_scheduled_time(tmp_path: Path) -> None:
     """A newsletter for a later time is early before it, on time within the deadline after it."""
     rig = Rig(tmp_path, "channels: {email: {latency: 4s}}")

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, select, text
 
 from prober.errors import LedgerBusy, LedgerError, LedgerFull, LedgerReadOnly, LedgerTooNew
 from prober.ledger import opening
+from prober.ledger.dialect import insert, writes
 from prober.ledger.examination import examine_ledger
 from prober.ledger.ledger import Ledger
 from prober.ledger.tables import HEAD, totals
@@ -244,3 +245,12 @@ async def test_an_error_of_ours_shows_no_password(postgresql_server: Postgresql)
         with pytest.raises(LedgerError) as caught:
             opening.ledger_url(place)
         assert PASSWORD not in str(caught.value)
+
+
+async def test_a_row_that_is_there_already_is_told(postgresql_server: Postgresql) -> None:
+    """An insert that a constraint stopped says so: what two replicas plan at once is planned by one of them."""
+    row = {"location": "here", "name": "seen_total", "labels": "{}", "value": 1.0}
+    fresh = insert("postgresql", totals).on_conflict_do_nothing()
+    async with Ledger(postgresql_server.database()) as ledger:
+        assert await ledger.write(writes, fresh, row)
+        assert not await ledger.write(writes, fresh, row)
