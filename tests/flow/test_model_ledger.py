@@ -220,7 +220,7 @@ def run(empty: Callable[[Path], str], examples: int, phases: Sequence[Phase] = t
             deadline=None,
             suppress_health_check=list(HealthCheck),
             phases=phases,
-        ),  # fmt: skip
+        ),
     )
 
 
