@@ -233,4 +233,4 @@ def test_model(template: Callable[[Path], str]) -> None:
 @pytest.mark.timeout(300)
 def test_model_on_postgresql(postgresql_server: Postgresql) -> None:
     """The same on the other database: what it reads, compares and rounds is the same."""
-    run(lambda _folder: postgresql_server.database(), 5, [Phase.reuse, Phase.generate])  # a database each is slow
+    run(lambda _folder: postgresql_server.database(), 3, [Phase.reuse, Phase.generate])  # a database each is slow

@@ -71,7 +71,6 @@ async def test_an_hour_of_slots_is_an_hour_of_probes(tmp_path: Path) -> None:
         assert await life.flow.ledger.read(conserved)
 
 
-@each
 async def test_slots_of_a_stop_are_down_and_never_made_up(tmp_path: Path) -> None:
     """Of ten minutes without a prober only the slot that is still in time is run; the others are counted."""
     rig = Rig(tmp_path)

@@ -187,7 +187,6 @@ async def test_a_leftover_that_is_read_goes_by_when_it_was_seen(tmp_path: Path) 
         assert lying(rig) == [1, 1, 1]
 
 
-@each
 async def test_what_cannot_be_removed_is_asked_for_once(tmp_path: Path) -> None:
     """A refusal is final: it is counted, and neither the sweep nor a later look tries it again."""
     rig = sweeper(tmp_path)
