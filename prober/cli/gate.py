@@ -85,11 +85,16 @@ def gate_command(options: GateOptions) -> int:
             result = asyncio.run(_run(plan, options, view, clock))
     except LeftAtOnce:
         return INTERRUPTED
+    return conclude(result, options.output, files)
+
+
+def conclude(result: GateResult, output: str, files: Sequence[tuple[str, Path]]) -> int:
+    """Write the result in every form that was asked for; the exit code. Raises OSError."""
     for form, path in files:
         path.write_text(FORMS[form](result), encoding="utf-8")
-    if options.output != "text":
-        sys.stdout.write(FORMS[options.output](result))
-    _tell_github(result, sys.stdout if options.output == "text" else sys.stderr)
+    if output != "text":
+        sys.stdout.write(FORMS[output](result))
+    _tell_github(result, sys.stdout if output == "text" else sys.stderr)
     return INTERRUPTED if result.finding.limit is Limit.INTERRUPTED else exit_code(result.finding.result)
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
+import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from prober.ad_hoc import Asked
+from prober.cli.gate import conclude
 from prober.cli.gating import Gating
 from prober.cli.live import PlainView
 from prober.draft import Drafting
@@ -72,6 +76,15 @@ class GateRig:
                     await each.__aexit__(None, None, None)
 
 
+class Ending(NamedTuple):
+    """A weather, the second at which the gate is interrupted if it is, the exit code and the word of its end."""
+
+    weather: str
+    stop: float | None
+    code: int
+    word: str
+
+
 def by_channel(result: GateResult) -> dict[str, Result]:
     """Channel -> its result."""
     return {each.channel: each.result for each in result.finding.channels}
@@ -88,6 +101,35 @@ async def test_fair_weather_passes_at_the_earliest_and_spread_in_time(
     assert least <= result.seconds < least + 5
     launches = sorted(probe.requested_at for probe in result.run.probes if probe.requested_at is not None)
     assert launches[-1] - launches[0] >= least - 0.01
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        Ending("seed: 1", None, 0, "PASS"),
+        Ending("channels: {email: {logins: refused}}", None, 4, "VOID"),
+        Ending("channels: {slack: {loss: 1.0}}", 15.0, 130, "INCONCLUSIVE"),
+    ],
+    ids=lambda ending: ending.word,
+)
+async def test_what_the_command_leaves_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, ending: Ending
+) -> None:
+    """The exit code, JSON, JUnit, the summary of a step and its annotations say the same. (A failure, and a limit:
+    tests/cli/test_gate.py, which need no minutes.)"""
+    result = await GateRig(tmp_path, ending.weather).run(interrupt_at=ending.stop)
+    summary, junit = tmp_path / "summary.md", tmp_path / "gate.xml"
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    capsys.readouterr()  # what the gate itself logged
+    assert conclude(result, "json", [("junit", junit)]) == ending.code
+    told = capsys.readouterr()
+    assert json.loads(told.out)["result"] == ending.word.lower()
+    assert f"prober gate quick: {ending.word}" in summary.read_text(encoding="utf-8")
+    assert ("::error" in told.err) == (ending.word != "PASS")
+    suite = ET.parse(junit).getroot()[0]  # noqa: S314 - our own
+    assert suite.get("failures") == "0"
+    assert (int(suite.get("errors", 0)) + int(suite.get("skipped", 0)) > 0) == (ending.word != "PASS")
 
 
 async def test_losing_slack_fails_early_and_names_it(tmp_path: Path) -> None:

@@ -56,7 +56,9 @@ def letters(delivered: str, lost: str) -> list[dict[str, str]]:
     ]
 
 
-THREE_DAYS = timeliness("0+15x288 4320x20 4335+15x10", "0x288 15+15x19 300x10")
+GOOD_DAYS, BAD_HOURS = "0+15x288 4320x20 4335+15x10", "0x288 15+15x19 300x10"
+"""Three fair days, five hours in which nothing is good, and a recovery, every quarter of an hour."""
+THREE_DAYS = timeliness(GOOD_DAYS, BAD_HOURS)
 UP = gauge("build_info", "1x160", version="1")
 
 TIMELINES = [
@@ -66,6 +68,14 @@ TIMELINES = [
         (4320 + 210, burn("alert-timeliness", "24h"), 0), (4320 + 240, burn("alert-timeliness", "24h"), 1),
         (4320 + 210, burn("alert-timeliness", "72h"), 0), (4320 + 240, burn("alert-timeliness", "72h"), 1),
     ], step=15),
+    *(Timeline(f"the slower windows of {objective}", series, [
+        (minute, burn(objective, window), fires) for window in ("6h", "24h", "72h")
+        for minute, fires in ((4320, 0), (4320 + 285, 1))
+    ] + [(4320 + 360, burn(objective, "6h"), 0)], step=15) for objective, series in (
+        ("newsletter-delivery", letters(GOOD_DAYS, BAD_HOURS)),
+        ("publish-availability", published(GOOD_DAYS, BAD_HOURS)),
+        ("api-latency", answered("0.15", GOOD_DAYS, "0+15x318")),
+    )),
     Timeline("newsletters that are lost", letters(f"{HOURS} 120x30", "0x120 1+1x30"), [
         (122, burn("newsletter-delivery", "1h"), 0), (127, burn("newsletter-delivery", "1h"), 1),
         (122, "ProberChannelFailures", 0), (125, "ProberChannelFailures", 1),

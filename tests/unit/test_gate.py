@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -26,7 +28,7 @@ from prober.report.values import (
     TargetName,
     VerdictResult,
 )
-from tests.bench.gate import Order, first_decision, gate_theory, pass_chance, simulate
+from tests.bench.gate import SHARES, Order, first_decision, gate_theory, pass_chance, simulate
 
 CHANNELS = ("email", "slack", "discord")
 ASKED = [Asked("alert-latency", channel, 30.0) for channel in CHANNELS]
@@ -313,3 +315,17 @@ def test_the_operating_characteristics_match_the_theory(profile: str, share: flo
     for chance, seen in zip(exact[:2], found[:2], strict=True):
         assert seen == pytest.approx(chance, abs=4 * (max(chance * (1 - chance), 1e-3) / runs) ** 0.5)
     assert found[2] == pytest.approx(exact[2], rel=0.08)
+
+
+def test_the_users_table_is_the_exact_solution() -> None:
+    """The figures in brackets of scenarios/README.md are computed anew."""
+    text = (Path(__file__).parents[2] / "scenarios/README.md").read_text(encoding="utf-8")
+    cell = r" [\d.]+ % \(([\d.]+)\) \|"
+    found = re.findall(rf"^\| (quick|strict) \| ([\d.]+) % \|{cell}{cell}{cell} \d+ \((\d+)\) \|$", text, re.MULTILINE)
+    assert [(name, share) for name, share, *_ in found] == [
+        (name, f"{100 * share:g}") for name in PROFILES for share in SHARES
+    ]
+    for name, share, *told in found:
+        passes, fails, probes = gate_theory(PROFILES[name], 1 - float(share) / 100)
+        exact = [100 * passes, 100 * fails, 100 * (1 - passes - fails)]
+        assert told == [*(f"{chance:.1f}" for chance in exact), f"{probes:.0f}"]
