@@ -23,7 +23,7 @@ from prober.targets.http_form import read_settings
 from prober.targets.publishing_module import PublishingModule, PublishingModuleSettings
 from tests.conformance.api_caller import CONTENT_ID, TOKEN, UNKNOWN, Caller, running
 
-TIMEOUT = 0.5
+TIMEOUT = 2.0
 """Seconds after which a target gives up waiting for an answer."""
 
 DESCRIBED = Path(__file__).parent / "described_api.yaml"
