@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import boto3
 import botocore.session
 from botocore import exceptions as aws
+from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 
 from prober.clock import Clock, Instant
@@ -186,8 +187,7 @@ class AwsClient:
             yield
         except aws.ClientError as error:
             raise refused(error, self._settings, doing) from cause(error, self._settings)
-        except (aws.BotoCoreError, OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-            # botocore follows a redirection that leads to itself until the stack ends.
+        except (aws.BotoCoreError, OSError, ValueError, LookupError, TypeError) as error:
             raise failed(error, self._settings, doing) from cause(error, self._settings)
 
     def _client(self, service: str) -> Any:
@@ -197,13 +197,23 @@ class AwsClient:
             if service not in self._clients:
                 if self._session is None:
                     self._session = _session(self._settings)
-                self._clients[service] = self._session.client(
+                client = self._session.client(
                     service,
                     endpoint_url=self._settings.endpoint_url,
                     config=_configuration(self._settings, service),
                     verify=(self._settings.ca_file or True) if self._settings.verify else False,
                 )
+                client.meta.events.register("before-call.s3.HeadBucket", _without_a_region)
+                self._clients[service] = client
             return self._clients[service]
+
+
+def _without_a_region(**_: Any) -> tuple[AWSResponse, dict[str, Any]]:
+    """What botocore is told when it asks where a bucket lies that redirects without saying so.
+
+    It would ask that bucket, follow its redirection by the same question, and go on until the stack ends.
+    """
+    return AWSResponse("", 200, {}, None), {"ResponseMetadata": {"HTTPHeaders": {}}}
 
 
 def _session(settings: S3Settings) -> Any:
