@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -16,10 +14,10 @@ from prober import asking, controlling, hearing, stages, sweep, telling
 from prober.clock import Instant, wait_for_any
 from prober.errors import LedgerError
 from prober.exporting import Exporting
+from prober.internal_errors import InternalErrors
 from prober.ledger import publishing, reading, settling, slots
 from prober.ledger.owner import claim_ledger
 from prober.ledger.planning import PlannedProbe
-from prober.ledger.totals import Rise, raise_totals
 from prober.observers import Controlling
 from prober.sight import FIRST_RETRY, MAX_RETRY, Sight
 from prober.stages import Flow
@@ -44,12 +42,6 @@ HELD_UP = 0.5
 
 DRAIN_LOOK = 0.1
 """Seconds between two looks at what is still under way at the end."""
-
-SWEEP, SWEEP_ON = 60.0, 1.0
-"""Seconds between two passes of the sweep, where nothing is left to do and where something is."""
-
-RETAIN, RETAIN_ON = 3600.0, 0.5
-"""The same for what has been in the ledger for too long."""
 
 
 class Loops:
@@ -81,7 +73,7 @@ class Loops:
         self._asking_health = asking_health
         self._sweeping = sweeping
         self.sights = {watch.observer.name: Sight(watch.observer.reads_per_minute) for watch in self._watches}
-        self.internal_errors: Counter[tuple[str, str]] = Counter()
+        self.internal_errors = InternalErrors()
         self._exporting = Exporting(flow, flow.traces, self.internal_errors) if flow.traces is not None else None
         self.lag = 0.0
         self.worst_lag = 0.0
@@ -96,12 +88,6 @@ class Loops:
         self._troubles = controlling.Troubles()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
-        self._on_record: Counter[tuple[str, str]] = Counter()
-
-    @property
-    def unrecorded_errors(self) -> Mapping[tuple[str, str], int]:
-        """Internal errors, by component and reason, that are not in the totals yet."""
-        return self.internal_errors - self._on_record
 
     async def __aenter__(self) -> Self:
         await self.flow.ledger.write(claim_ledger, self.flow.keyring.environment)
@@ -113,8 +99,8 @@ class Loops:
             self._start("settle", self._settle)
         self._start("beat", self._beat)
         if self._sweeping:
-            self._start("sweep", self._sweep)
-            self._start("retain", self._retain)
+            self._start("sweep", partial(sweep.keep_sweeping, self.flow))
+            self._start("retain", partial(sweep.keep_retaining, self.flow))
         if self._exporting is not None:
             self._start("traces", self._exporting.keep_exporting)
         if self._asking_health:
@@ -144,7 +130,7 @@ class Loops:
     ) -> None:
         if self._exporting is not None and kind is None:
             await self._exporting.flush()
-            await self._record_errors()
+            await self.internal_errors.record(self.flow)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -248,7 +234,7 @@ class Loops:
         end = self.flow.clock.now().plus(bound)
         while any(task.get_name().startswith(("plan", "publish", "take ")) for task in self._tasks):
             await self.flow.clock.sleep(DRAIN_LOOK)
-        await self._record_errors()
+        await self.internal_errors.record(self.flow)
         while await self.flow.ledger.read(reading.open_probes, self.flow.location):
             if self.flow.clock.now().since(end) >= 0:
                 return False
@@ -352,33 +338,7 @@ class Loops:
             if self.lag > HELD_UP:
                 log.warning("The prober itself was held up.", action="held_up", seconds=round(self.lag, 3))
                 await self._tell_change()
-            await self._record_errors()
-
-    async def _record_errors(self) -> None:
-        """Add what went wrong to the totals; while they cannot be written it is counted in memory."""
-        new = self.unrecorded_errors
-        if not new:
-            return
-        rise = Rise()
-        for (component, reason), count in new.items():
-            rise.count("internal_errors_total", {"component": component, "reason": reason}, count)
-        with contextlib.suppress(LedgerError):
-            await self.flow.ledger.write(raise_totals, self.flow.location, self.flow.clock.now().wall, rise)
-            self._on_record += Counter(new)
-
-    async def _sweep(self) -> None:
-        course = sweep.Course(self.flow.upkeep.keeping)
-        while True:
-            done = await sweep.sweep(self.flow, course)
-            for name, why in done.trouble.items():
-                log.info("What has served cannot be removed now.", action="sweep_trouble", observer=name, why=why)
-            done.trouble.clear()
-            await self.flow.clock.sleep(SWEEP_ON if done.busy else SWEEP)
-
-    async def _retain(self) -> None:
-        while True:
-            removed = await sweep.retain(self.flow)
-            await self.flow.clock.sleep(RETAIN_ON if removed.more else RETAIN)
+            await self.internal_errors.record(self.flow)
 
     async def _ask_claims(self, probe: str, trace: str) -> None:
         with telling.about(self.flow.location, probe, trace):

@@ -171,7 +171,7 @@ class Serving:
             reloaded=self.reloaded,
             loop_lag=loops.lag if loops else 0.0,
             heartbeat_at=self.heartbeat_at,
-            errors={pair: float(count) for pair, count in loops.unrecorded_errors.items()} if loops else {},
+            errors=loops.internal_errors.unrecorded if loops else {},
         )
 
     @property

@@ -12,6 +12,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
 from sqlalchemy import Row
 
 from prober.auditing import audit_of
@@ -26,6 +27,8 @@ from prober.observers import Removing
 from prober.stages import Flow, Watch, noticed_in
 from prober.targets import Withdrawing
 
+log = structlog.get_logger()
+
 BATCH = 100
 """Messages of one channel, or publications, that one pass tries at the most."""
 
@@ -36,6 +39,12 @@ LOOK_AGAIN = 3600.0
 
 ANCHORED = 60.0
 """Seconds after which a message that reads rested on is tried again."""
+
+SWEEP, SWEEP_ON = 60.0, 1.0
+"""Seconds between two passes of the sweep, where nothing is left to do and where something is."""
+
+RETAIN, RETAIN_ON = 3600.0, 0.5
+"""The same for what has been in the ledger for too long."""
 
 _BURST = 10.0
 
@@ -91,6 +100,24 @@ class Course:
 
     def allowance(self, name: str, what: str, per_minute: float | None) -> Allowance:
         return self.allowances.setdefault((name, what), Allowance(per_minute))
+
+
+async def keep_sweeping(flow: Flow) -> None:
+    """Sweep for ever."""
+    course = Course(flow.upkeep.keeping)
+    while True:
+        done = await sweep(flow, course)
+        for name, why in done.trouble.items():
+            log.info("What has served cannot be removed now.", action="sweep_trouble", observer=name, why=why)
+        done.trouble.clear()
+        await flow.clock.sleep(SWEEP_ON if done.busy else SWEEP)
+
+
+async def keep_retaining(flow: Flow) -> None:
+    """Remove from the ledger for ever what is older than its retention."""
+    while True:
+        removed = await retain(flow)
+        await flow.clock.sleep(RETAIN_ON if removed.more else RETAIN)
 
 
 async def sweep(flow: Flow, course: Course) -> Swept:

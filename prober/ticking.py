@@ -216,7 +216,7 @@ class Tick:
 
     async def _export(self, loops: Loops) -> None:
         if self._put_out is not None:
-            local = Local(loop_lag=loops.lag, errors={pair: float(n) for pair, n in loops.unrecorded_errors.items()})
+            local = Local(loop_lag=loops.lag, errors=loops.internal_errors.unrecorded)
             await self._aside("textfile", loops, self._put_out(local))
 
     async def _sum_up(self, began: Instant) -> None:

@@ -198,11 +198,15 @@ def _watermark(row: Row[Any] | None) -> float | None:
     return None if row is None else row.watermark_wall
 
 
+def _by_probe(rows: Iterable[Row[Any]]) -> Iterable[tuple[str, list[Row[Any]]]]:
+    found: dict[str, list[Row[Any]]] = {}
+    for row in rows:
+        found.setdefault(row.probe_id, []).append(row)
+    return found.items()
+
+
 def failures(seen: Glance) -> tuple[Failure, ...]:
     """What failed last, one for each probe, newest first."""
-    found: dict[str, list[Row[Any]]] = {}
-    for row in seen.failures:
-        found.setdefault(row.probe_id, []).append(row)
     return tuple(
         Failure(
             probe,
@@ -213,7 +217,7 @@ def failures(seen: Glance) -> tuple[Failure, ...]:
                 for row in sorted(rows, key=lambda row: str(row.channel))
             ),
         )
-        for probe, rows in found.items()
+        for probe, rows in _by_probe(seen.failures)
     )
 
 
@@ -224,9 +228,6 @@ def _reason(row: Row[Any]) -> str:
 
 def waiting(seen: Glance) -> tuple[Waiting, ...]:
     """What is in flight, the oldest of it."""
-    found: dict[str, list[Row[Any]]] = {}
-    for row in seen.oldest_open:
-        found.setdefault(row.probe_id, []).append(row)
     return tuple(
         Waiting(
             probe,
@@ -237,5 +238,5 @@ def waiting(seen: Glance) -> tuple[Waiting, ...]:
             tuple(row.channel for row in rows if row.timeliness != Timeliness.OVERDUE.value),
             tuple(row.channel for row in rows if row.timeliness == Timeliness.OVERDUE.value),
         )
-        for probe, rows in found.items()
+        for probe, rows in _by_probe(seen.oldest_open)
     )

@@ -196,9 +196,9 @@ async def test_errors_of_ours_are_added_to_the_totals(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     async with rig.world_turning(), rig.life() as life:
         life.loops.internal_errors["observe", "KeyError"] += 2
-        assert life.loops.unrecorded_errors == {("observe", "KeyError"): 2}
+        assert life.loops.internal_errors.unrecorded == {("observe", "KeyError"): 2}
         await rig.clock.advance(3)
-        assert not life.loops.unrecorded_errors
+        assert not life.loops.internal_errors.unrecorded
         life.loops.internal_errors["observe", "KeyError"] += 1
         await rig.clock.advance(3)
         assert await life.flow.ledger.read(errors_of_reading) == 3

@@ -43,6 +43,7 @@ ROOMS: list[list[str]] = [
         "sweep",
         "hearing",
         "asking",
+        "internal_errors",
         "exporting",
         "telling",
         "sight",
