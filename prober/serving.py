@@ -19,6 +19,7 @@ from prober.config import Settings
 from prober.errors import ConfigurationError, LedgerError
 from prober.ledger.exposing import snapshot
 from prober.ledger.ledger import Ledger
+from prober.ledger.owner import see_whose
 from prober.ledger.slots import Timetable
 from prober.ledger.standing import objective_counts
 from prober.loops import Loops
@@ -108,13 +109,15 @@ class Serving:
     """One service on an open ledger. ``load`` reads the files again and raises ConfigurationError.
 
     ``reloaded`` says whether the last reload was accepted; ``ready`` that every observer has looked once since the
-    last start; ``counts`` are what the objectives, by name, came to at the last look.
+    last start; ``counts`` are what the objectives, by name, came to at the last look. With ``read_only`` others fill
+    the ledger: nothing is connected to, nothing launched and no heartbeat sent.
     """
 
     loaded: Loaded
     load: Callable[[], Loaded]
     ledger: Ledger
     clock: Clock
+    read_only: bool = False
     reloaded: bool = True
     ready: bool = False
     heartbeat_at: float | None = None
@@ -130,6 +133,8 @@ class Serving:
             asyncio.create_task(self._repeat(name, period, act), name=name) for name, period, act in self._besides()
         ]
         try:
+            if self.read_only:
+                await self._show(stop)
             while not stop.is_set():
                 await self._live_or_go_back(stop)
         finally:
@@ -153,7 +158,9 @@ class Serving:
             raise
         self.reloaded = True
         log.info("The configuration was read again.", action="reloaded", source=fresh.settings.source)
-        if self.loaded.connects_like(fresh) and self._loops is not None:
+        if self.read_only:
+            self.loaded = fresh
+        elif self.loaded.connects_like(fresh) and self._loops is not None:
             self.loaded = fresh
             self._loops.follow(self._timetable())
         else:
@@ -176,8 +183,14 @@ class Serving:
 
     @property
     def healthy(self) -> bool:
-        """Whether the loops run."""
-        return self._loops is not None
+        """Whether the loops run, where any are to."""
+        return self.read_only or self._loops is not None
+
+    async def _show(self, stop: asyncio.Event) -> None:
+        """Export what others put on the ledger. Raises LedgerError where it is another environment's."""
+        await self.ledger.read(see_whose, self.loaded.settings.environment)
+        self.ready = True
+        await stop.wait()
 
     async def _live_or_go_back(self, stop: asyncio.Event) -> None:
         """Live by what was loaded last; what cannot be opened gives way to what was in force before."""
@@ -266,7 +279,7 @@ class Serving:
     async def _beat(self) -> None:
         """Tell a dead man's switch that all is well: the loops run, and this pass read the ledger."""
         url = self.loaded.serve.heartbeat
-        if url is None or not self.healthy:
+        if url is None or self._loops is None:
             return
         await self.ledger.read(snapshot, self.loaded.settings.location, self.clock.now())
         try:

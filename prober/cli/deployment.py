@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from prober.cli.options import load_for
+from prober.cli.options import load_for, target_name
 from prober.config import Settings, default_ledger_path, searched_paths, settings_from_mapping
 from prober.errors import ConfigurationError
 from prober.report.values import TargetName
@@ -25,9 +25,12 @@ class Deployment:
 
 @asynccontextmanager
 async def deployment(
-    config: str | None, ledger: str | None, *, sandbox: bool, weather: str | None = None
+    config: str | None, ledger: str | None, *, sandbox: bool, weather: str | None = None, read_only: bool = False
 ) -> AsyncIterator[Deployment]:
-    """The deployment, and the embedded sandbox while it is used. Raises ConfigurationError, SandboxError."""
+    """The deployment, and the embedded sandbox while it is used; who is ``read_only`` needs no target.
+
+    Raises ConfigurationError, SandboxError.
+    """
     if sandbox or weather is not None:
         from prober.sandbox.launch import start_sandbox
 
@@ -36,11 +39,10 @@ async def deployment(
             yield Deployment(settings, TargetName("sandbox", sandbox=True), ledger or "")
         return
     configured = load_for(config)
-    if configured is None or configured.target is None:
+    if configured is None or (configured.target is None and not read_only):
         raise _no_target(config, configured)
-    url = str(configured.target.get("url", ""))
     place = ledger or configured.ledger or str(default_ledger_path(os.environ))
-    yield Deployment(configured, TargetName(url, sandbox=configured.environment == "sandbox"), place)
+    yield Deployment(configured, target_name(configured), place)
 
 
 def _no_target(config: str | None, configured: Settings | None) -> ConfigurationError:

@@ -223,6 +223,10 @@ Examples:
       One scenario on the embedded world, to look at it.
 
 \b
+  prober serve --read-only
+      Show what `prober tick` and others put on the ledger; probe nothing.
+
+\b
   kill -HUP PID
       Read the configuration and the scenarios again. (Or: curl -X POST
       -H "Authorization: Bearer $TOKEN" http://127.0.0.1:9464/-/reload)
@@ -240,6 +244,9 @@ def serve(
         typer.Option(metavar="NAME|FILE", help="Weather of the sandbox (implies --sandbox).", show_default=False),
     ] = None,
     sandbox: Annotated[bool, typer.Option("--sandbox", help="Use the embedded sandbox.")] = False,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Probe nothing: only show a ledger that others fill.")
+    ] = False,
     ledger: LedgerOption = None,
     config: Config = None,
     scenarios: Scenarios = None,
@@ -251,7 +258,8 @@ def serve(
     """
     from prober.cli.serve import ServeOptions, serve_command
 
-    serve_command(ServeOptions(listen, tuple(names or ()), sandbox, weather, ledger, config, scenarios))
+    options = ServeOptions(listen, tuple(names or ()), sandbox, weather, ledger, config, scenarios, read_only)
+    serve_command(options)
 
 
 TICK_EPILOG = """\

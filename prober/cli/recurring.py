@@ -17,23 +17,30 @@ from prober.serve_form import ServeSettings
 from prober.serving import Loaded
 
 
-def loaded_from(settings: Settings, serve: ServeSettings, names: Sequence[str], scenarios: str | None) -> Loaded:
-    """The files as they are now. Raises ConfigurationError."""
+def loaded_from(
+    settings: Settings, serve: ServeSettings, names: Sequence[str], scenarios: str | None, *, read_only: bool = False
+) -> Loaded:
+    """The files as they are now; who is ``read_only`` needs no target and no schedule. Raises ConfigurationError."""
     directory = Path(scenarios) if scenarios else scenarios_directory()
     known = load_scenarios(directory, contents_directory())
-    chosen = _chosen(known, names)
-    drafting(settings)  # a wrong target is said now
+    chosen = _known(known, names)
+    if not read_only:
+        chosen = _recurring(chosen)
+        drafting(settings)  # a wrong target is said now
     channels = {scenario.name: resolve_channels(scenario, settings.channels) for scenario in chosen}
     return Loaded(settings, serve, chosen, channels)
 
 
-def _chosen(known: Mapping[str, Scenario], names: Sequence[str]) -> tuple[Scenario, ...]:
-    """The scenarios that recur: those named, else all with a schedule."""
+def _known(known: Mapping[str, Scenario], names: Sequence[str]) -> tuple[Scenario, ...]:
     for name in names:
         if name not in known:
             mend = did_you_mean(name, known) or f"there are {', '.join(known)}"
             raise ConfigurationError(f"there is no scenario {name!r}", mend, field="NAME")
-    chosen = tuple(known[name] for name in names) if names else tuple(known.values())
+    return tuple(known[name] for name in names) if names else tuple(known.values())
+
+
+def _recurring(chosen: Sequence[Scenario]) -> tuple[Scenario, ...]:
+    """Those that have a schedule."""
     recurring = tuple(s for s in chosen if s.schedule.every is not None or s.schedule.cron is not None)
     if not recurring:
         raise ConfigurationError("no scenario has a schedule", "add one, such as schedule: {every: 1m}", field="NAME")

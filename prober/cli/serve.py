@@ -37,11 +37,15 @@ class ServeOptions:
     ledger: str | None
     config: str | None
     scenarios: str | None
+    read_only: bool
 
 
 def serve_command(options: ServeOptions) -> None:
     """Serve until SIGINT or SIGTERM. Raises ProberError before anything starts."""
     host, port = _address(options.listen)
+    if options.read_only and (options.sandbox or options.weather is not None):
+        raise ConfigurationError("nobody else fills the embedded sandbox's ledger", "leave out --sandbox and --weather",
+                                 field="--read-only")  # fmt: skip
     log_to_stderr(console=sys.stderr.isatty())
     asyncio.run(_serve(options, host, port))
 
@@ -60,20 +64,28 @@ async def _serve(options: ServeOptions, host: str, port: int) -> None:
     stop = asyncio.Event()
     async with AsyncExitStack() as stack:
         found = await stack.enter_async_context(
-            deployment(options.config, options.ledger, sandbox=options.sandbox, weather=options.weather)
+            deployment(
+                options.config,
+                options.ledger,
+                sandbox=options.sandbox,
+                weather=options.weather,
+                read_only=options.read_only,
+            )
         )
         embedded = options.sandbox or options.weather is not None
 
         def load() -> Loaded:
             settings = found.settings if embedded else load_for(options.config)
-            if settings is None or settings.target is None:
+            if settings is None or (settings.target is None and not options.read_only):
                 raise ConfigurationError("the configuration is gone", "put it back", found.settings.source)
-            return loaded_from(settings, serve_of(settings.serve), options.names, options.scenarios)
+            return loaded_from(
+                settings, serve_of(settings.serve), options.names, options.scenarios, read_only=options.read_only
+            )
 
         loaded = load()
         place = found.ledger or str(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "ledger.sqlite")
-        ledger = await stack.enter_async_context(Ledger(place))
-        serving = Serving(loaded, load, ledger, SystemClock())
+        ledger = await stack.enter_async_context(Ledger(place, read_only=options.read_only))
+        serving = Serving(loaded, load, ledger, SystemClock(), read_only=options.read_only)
         _on_signals(stop, serving)
         async with listening(serving, host, port) as bound:
             log.info("Serving.", action="serving", address=f"http://{host}:{bound}/",

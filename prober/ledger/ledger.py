@@ -16,7 +16,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
-from prober.errors import LedgerError
+from prober.errors import LedgerError, LedgerReadOnly
 from prober.ledger.opening import (
     ledger_error,
     ledger_file,
@@ -44,11 +44,18 @@ class Ledger:
     """Runs functions of a connection: writes one after another off the loop, reads beside them.
 
     ``boundary(phase, names)`` is called in the writer thread just ``before`` and just ``after`` each commit with the
-    names of the functions in it; tests end the process there.
+    names of the functions in it; tests end the process there. One that is ``read_only`` is neither made nor migrated.
     """
 
-    def __init__(self, place: str, boundary: Callable[[str, tuple[str, ...]], None] | None = None) -> None:
+    def __init__(
+        self,
+        place: str,
+        boundary: Callable[[str, tuple[str, ...]], None] | None = None,
+        *,
+        read_only: bool = False,
+    ) -> None:
         self.place = place
+        self._read_only = read_only
         self._boundary = boundary or (lambda _phase, _names: None)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="ledger-read")
@@ -62,16 +69,19 @@ class Ledger:
 
     async def __aenter__(self) -> Self:
         """Open and migrate. Raises LedgerError."""
-        self._write_engine = await asyncio.to_thread(open_for_writing, self.place)
+        if not self._read_only:
+            self._write_engine = await asyncio.to_thread(open_for_writing, self.place)
         self._read_engine = await asyncio.to_thread(open_for_reading, self.place)
-        self._writer.start()
+        if not self._read_only:
+            self._writer.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._jobs.put(None)
-        await asyncio.to_thread(self._writer.join)
+        if not self._read_only:
+            self._jobs.put(None)
+            await asyncio.to_thread(self._writer.join)
         await asyncio.to_thread(self._readers.submit(self._close_reader).result)
         self._readers.shutdown()
         for engine in (self._write_engine, self._read_engine):
@@ -80,6 +90,8 @@ class Ledger:
 
     async def write(self, act: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run ``act`` in a write transaction; return once it is durable. Raises LedgerError, nothing is then kept."""
+        if self._read_only:
+            raise LedgerReadOnly(f"ledger {shown(self.place)}: is only read here")
         job = _Job(act.__name__, lambda conn: act(conn, *args, **kwargs), Future())
         self._enter(1)
         job.done.add_done_callback(lambda _future: self._enter(-1))

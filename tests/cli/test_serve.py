@@ -26,7 +26,7 @@ SCENARIO = """
 name: {name}
 description: An alert every second.
 publication: {{kind: alert, priority: critical, content: alert}}
-channels: [email, slack, discord]
+channels: [{channels}]
 within: {within}
 give_up: 60s
 schedule: {{every: {every}}}
@@ -83,10 +83,18 @@ class Served:
             return answer.status, await answer.text()
 
 
-def scenarios(console: Console, every: str = "1s", within: str = "30s", *, name: str = "steady") -> None:
+def scenarios(
+    console: Console,
+    every: str = "1s",
+    within: str = "30s",
+    *,
+    name: str = "steady",
+    channels: str = "email, slack, discord",
+) -> None:
     folder = console.folder / "scenarios"
     folder.mkdir(exist_ok=True)
-    (folder / f"{name}.yaml").write_text(SCENARIO.format(name=name, every=every, within=within), encoding="utf-8")
+    text = SCENARIO.format(name=name, every=every, within=within, channels=channels)
+    (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
 
 
 @asynccontextmanager
@@ -268,6 +276,46 @@ async def test_textfile_and_heartbeat(world: SandboxProcess, console: Console) -
         assert 'prober_slots_total{environment="sandbox",location="local",scenario="steady"' in console.read("p.prom")
     finally:
         await runner.cleanup()
+
+
+async def test_read_only_shows_what_others_put_on_record(world: SandboxProcess, console: Console) -> None:
+    """It needs neither target nor ledger's write lock, changes nothing, and shows each new fact without a restart."""
+    configure(console, world)
+    scenarios(console, channels="email")  # a tick reads mail every second, and the chat services every few
+    assert (await console.run("tick", "--scenarios", "scenarios")).code == 0
+    console.write("others.yaml", console.read("prober.yaml"))
+    configure(
+        console, world, ("target", None), ("serve", {"heartbeat": "http://127.0.0.1:9/", "heartbeat_every": "1s"})
+    )
+    async with served(console, "--read-only") as service:
+        await service.until_ready()
+        assert (await service.get("/-/healthy"))[0] == 200
+        assert await service.value("prober_deliveries_total", outcome="delivered") == 1
+        assert "kept the promise the last time" in (await service.get("/"))[1]
+        assert (await console.run("tick", "--scenarios", "scenarios", "--config", "others.yaml")).code == 0
+        assert await service.value("prober_deliveries_total", outcome="delivered") == 2
+        assert await service.value("prober_publish_requests_total", result="accepted") == 2
+        service.running.send(signal.SIGTERM)
+        ended = await service.running.ended()
+    assert ended.code == 0
+    assert "heartbeat_failed" not in "".join(service.running.seen) + ended.err
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--sandbox"], "--read-only: nobody else fills the embedded sandbox's ledger (leave out --sandbox"),
+        (["--ledger", "none.sqlite"], "ledger none.sqlite: no such file"),
+    ],
+)
+async def test_read_only_needs_a_ledger_of_others(
+    world: SandboxProcess, console: Console, more: list[str], words: str
+) -> None:
+    """Where nobody fills it there is nothing to show, and that is said at once."""
+    configure(console, world)
+    ended = await console.run("serve", "--read-only", *more)
+    assert ended.code == 2
+    assert words in ended.err
 
 
 @pytest.mark.parametrize("listen", ["9464", "127.0.0.1:99999", ":9464"])
