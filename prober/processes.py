@@ -24,14 +24,19 @@ def can_tell(name: str) -> bool:
 
     Such a process may have ended with its machine, or live on another one that shares the ledger.
     """
-    boot, *rest = name.split("/")
-    return boot == boot_id() and len(rest) >= 2 and rest[2:] in ([], [_namespace()])
+    _, *rest = name.split("/")
+    return of_this_boot(name) and len(rest) >= 2 and rest[2:] in ([], [_namespace()])
+
+
+def of_this_boot(name: str) -> bool:
+    """Whether this process began on the same machine since it started, be it in another container."""
+    return name.partition("/")[0] == boot_id()
 
 
 def alive(name: str) -> bool:
     """Whether the process that :func:`this_process` named still runs.
 
-    One of which this cannot be told (:func:`can_tell`) counts as ended: on a ledger in a file it has.
+    One of which this cannot be told (:func:`can_tell`) does not count as running.
     """
     if not can_tell(name):
         return False

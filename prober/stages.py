@@ -23,7 +23,7 @@ from prober.ledger.reading import ProbeRecord
 from prober.marker import Keyring, find
 from prober.model import Answer, Batch, Channel, KeyKind, Message, Wake
 from prober.observers import Observer, Witness
-from prober.processes import alive, can_tell
+from prober.processes import alive, can_tell, of_this_boot
 from prober.targets import Announcing, Target
 
 OWN_FAULT = "own_fault"
@@ -33,7 +33,8 @@ STALLED = 120.0
 """Seconds after which a read that has not ended counts as failed: without an end it would never be blindness."""
 
 ELSEWHERE = 600.0
-"""Seconds for which a step that was taken on another machine is left to it: no request takes so long."""
+"""Seconds for which a step that was taken on another machine, or in another container, is left to it: no request takes
+so long."""
 
 SEARCHED_IN_THE_LOOP = 200_000
 """Characters in which keys are looked for in the event loop itself: some 10 ms."""
@@ -118,7 +119,10 @@ def _lives(flow: Flow, name: str, taken: Instant, now: Instant) -> bool:
     """Whether the end of a step may still come from the process that took it."""
     if name == flow.taken_by or alive(name):
         return True
-    return flow.ledger.shared and not can_tell(name) and now.since(taken) < ELSEWHERE
+    if can_tell(name):
+        return False
+    # A file is of one machine: what began before that was started anew is over, another container may live on.
+    return (flow.ledger.shared or of_this_boot(name)) and now.since(taken) < ELSEWHERE
 
 
 async def take(flow: Flow, claimed: publishing.ClaimedStep) -> Answer | TargetError:

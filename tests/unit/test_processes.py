@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from prober.clock import boot_id
-from prober.processes import alive, can_tell, this_process
+from prober.processes import alive, can_tell, of_this_boot, this_process
 
 
 def test_this_process_lives() -> None:
@@ -27,6 +27,8 @@ def test_of_whom_it_can_be_told() -> None:
     assert not can_tell(f"{'0' * len(boot)}/{pid}/{started}/{namespace}")
     assert not can_tell(f"{boot}/{pid}/{started}/{namespace}1")
     assert not alive(f"{boot}/{pid}/{started}/{namespace}1")
+    assert of_this_boot(f"{boot}/{pid}/{started}/{namespace}1")
+    assert not of_this_boot(f"{'0' * len(boot)}/{pid}/{started}/{namespace}")
 
 
 def test_ended_process_is_dead() -> None:
