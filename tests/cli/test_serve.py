@@ -278,6 +278,7 @@ async def test_textfile_and_heartbeat(world: SandboxProcess, console: Console) -
         await runner.cleanup()
 
 
+@pytest.mark.timeout(120)
 async def test_read_only_shows_what_others_put_on_record(world: SandboxProcess, console: Console) -> None:
     """It needs neither target nor ledger's write lock, changes nothing, and shows each new fact without a restart."""
     configure(console, world)
