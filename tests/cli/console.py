@@ -22,7 +22,7 @@ from prober.report.schema import result_schema
 from prober.sandbox.launch import SandboxProcess
 
 PROBER = str(Path(sysconfig.get_path("scripts")) / "prober")
-PATIENCE = 45.0
+PATIENCE = 120.0
 """Seconds after which a process that has not done what it should fails its test."""
 
 _OURS = ("PROBER_CONFIG", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "COLUMNS", "TERM", "PYTHONASYNCIODEBUG", "PYTHONDEVMODE")

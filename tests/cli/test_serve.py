@@ -155,7 +155,7 @@ async def test_an_outage_makes_the_rule_fire(console: Console) -> None:
     """Slack loses everything: the generated rules, on what was scraped, page for Slack and for nothing else."""
     async with start_sandbox(console.write("weather.yaml", "channels: {slack: {loss: 1.0}}\n")) as world:
         configure(console, world, ("environment", "staging"))  # rules leave the sandbox's own environment out
-        scenarios(console, every="1s", within="5s")
+        scenarios(console, every="1s", within="10s")
         port = free_port()
         rules = await console.run("rules", "--scenarios", "scenarios")
         scraping = {
@@ -278,7 +278,7 @@ async def test_textfile_and_heartbeat(world: SandboxProcess, console: Console) -
         await runner.cleanup()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_read_only_shows_what_others_put_on_record(world: SandboxProcess, console: Console) -> None:
     """It needs neither target nor ledger's write lock, changes nothing, and shows each new fact without a restart."""
     configure(console, world)

@@ -40,7 +40,7 @@ def samples(path: Path) -> dict[str, float]:
     return found
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 async def test_no_pass_contradicts_the_truth(world: SandboxProcess, console: Console) -> None:
     """Every few seconds for a while, overlapping, lingering or not: each verdict and interval is as the sandbox knows,
     and the passes together told of each verdict once. (`tests/soak --tick` does it for long, in bad weather.)"""

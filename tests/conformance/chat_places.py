@@ -131,7 +131,7 @@ class DiscordPlace:
         if name == "outage":
             await server.suspend()
         elif name == "content withheld":
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while not server.connected:  # once it is in, a switch in the portal does not end the session
                     await CLOCK.sleep(0.02)
             server.grant_message_content = False

@@ -74,7 +74,7 @@ class World:
     async def heard(self, observer: DiscordObserver, enough: Callable[[list[Message]], bool]) -> list[Message]:
         """Wait until enough has been pushed."""
         messages: list[Message] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not enough(messages):
                 messages += (await observer.wait(self.clock.now().plus(1.0))).pushed
         return messages

@@ -15,7 +15,7 @@ from prober.model import Batch, Message
 from prober.observers import Observer
 from tests.conformance.place import CLOCK, Place, name_of
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds within which what must happen has happened, also on a loaded machine."""
 
 

@@ -137,7 +137,7 @@ async def test_an_intent_that_is_granted_is_noticed_by_the_next_reads(world: Wor
     """After 4014 each read looks at the application's flags, which costs no IDENTIFY; then pushes flow again."""
     world.server.grant_message_content = False
     async with world.observer() as observer:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not observer.push_trouble:
                 await observer.wait(world.clock.now().plus(0.05))
         for _ in range(3):
@@ -145,7 +145,7 @@ async def test_an_intent_that_is_granted_is_noticed_by_the_next_reads(world: Wor
                 await observer.read(None)
         assert world.server.identifies == 1
         world.server.grant_message_content = True
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(60):
             while not observer.pushing:
                 with pytest.raises(Unreadable, match="MESSAGE CONTENT"):
                     await observer.read(None)
@@ -162,7 +162,7 @@ async def test_a_control_message_is_told_once_by_its_push(world: World) -> None:
         await observer.wait(world.clock.now())
         posted = await observer.control("alerts")
         seen = posted.shown
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while seen is None:
                 wake = await observer.wait(world.clock.now().plus(1))
                 seen = next((each for each in wake.controls_seen if each.id == posted.id), None)

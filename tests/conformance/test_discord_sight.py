@@ -92,7 +92,7 @@ async def test_a_disallowed_intent_is_told_with_its_mend(world: World) -> None:
     """Close code 4014 makes the observer Unreadable and names the switch in the portal."""
     world.server.grant_message_content = False
     async with world.observer() as observer:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not (await observer.wait(world.clock.now().plus(60))).unread:
                 continue
         with pytest.raises(Unreadable, match="MESSAGE CONTENT") as caught:

@@ -17,7 +17,7 @@ from tests.conformance.seeing import PATIENCE, at_rest, heard, held, listening, 
 
 CUTS = 100
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(params=PLACES)

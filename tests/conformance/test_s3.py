@@ -269,6 +269,6 @@ def ses_notification(bucket: Bucket, key: str) -> dict[str, object]:
 async def until(true: object) -> None:
     """Wait until a condition that nothing announces has come true."""
     assert callable(true)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not await asyncio.to_thread(true):
             await CLOCK.sleep(0.02)

@@ -42,7 +42,7 @@ async def create_alert(sandbox: SandboxProcess, *channels: str) -> tuple[int, st
 
 async def eventually(control: SandboxControl, enough: Callable[[tuple[Arrival, ...]], bool]) -> tuple[Arrival, ...]:
     """The truth as soon as it is enough."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             truth = await control.truth()
             if enough(truth):
@@ -182,7 +182,7 @@ async def test_a_mailbox_that_is_not_there_fails_the_publication() -> None:
             body = {"channels": [channel], "publication_type": "manual", "content_ids": [CONTENT_ID]}
             async with session.post(f"{target['url']}/publications", json=body) as answer:
                 said = (await answer.json())["data"]
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while said["status"] == "processing":
                     async with session.get(f"{target['url']}/publications/{said['id']}") as answer:
                         said = (await answer.json())["data"]
@@ -199,7 +199,7 @@ async def test_it_ends_on_a_signal(number: signal.Signals) -> None:
     assert child.stdout is not None
     assert "world_id" in json.loads(await child.stdout.readline())
     child.send_signal(number)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await child.wait() == 0
 
 
@@ -221,7 +221,7 @@ async def test_it_dies_with_its_parent() -> None:
     gone = ended(pid)
     parent.kill()
     await parent.wait()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await gone
 
 

@@ -168,7 +168,7 @@ async def test_a_repeated_push_is_an_upper_bound_and_asks_for_a_read(server: Sla
         posted = [await server.post(PUBLIC, "one"), await server.post(PUBLIC, "two")]
         found: dict[str, How] = {}
         unread = False
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while found.keys() != set(posted) or not unread:
                 wake = await observer.wait(CLOCK.now().plus(5))
                 unread = unread or wake.unread

@@ -147,7 +147,7 @@ async def test_a_refused_app_token_leaves_the_reads(server: SlackServer) -> None
         cursor = (await observer.read(None)).cursor
         ts = await server.post(PUBLIC, "read, not pushed")
         assert [message.id for message in (await observer.read(cursor)).messages] == [ts]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             wake = await observer.wait(CLOCK.now().plus(15))
         assert wake.unread
         assert "invalid_auth" in observer.push_trouble

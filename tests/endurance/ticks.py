@@ -48,7 +48,7 @@ MOST_LAST = 12
 """Passes in fair weather after which everything must be settled: a horizon is 12 s away, and a blind channel's grace
 72 s."""
 
-PATIENCE = 90.0
+PATIENCE = 120.0
 """Seconds that one pass may take on a machine that is busy with something else."""
 
 

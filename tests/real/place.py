@@ -34,7 +34,7 @@ from prober.scenario_files import load_scenarios
 from prober.stages import Flow
 from tests.flow.rig import conserved, total
 
-PATIENCE = 40.0
+PATIENCE = 120.0
 """Seconds of real time after which a condition that has not come true fails its test."""
 
 LOOK_AGAIN = 0.03

@@ -133,7 +133,7 @@ async def test_a_grouped_message_repeats_what_still_fires(
         (first,) = await life.launch(within=30, give_up=50)
         await life.settled()
         (second,) = await life.launch(within=30, give_up=50)
-        assert_waited(await life.settled(), 0.5)
+        assert_waited(await life.settled(), 0.0)  # the group's next turn may come at once
         copied = await life.until(
             lambda probes: all(d.copies for p in probes if p.probe == first for d in p.deliveries)
         )

@@ -29,7 +29,7 @@ from tests.real.place import PATIENCE, Life, Place, alert, place
 from tests.real.test_catalogue import CHANNELS, GOOD, everywhere, found
 from tests.real.test_catalogue_lives import Audience, post_everywhere
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 NOTHING = dict.fromkeys(CHANNELS, 0)
 

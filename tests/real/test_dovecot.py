@@ -119,7 +119,7 @@ async def test_a_recreated_folder_begins_a_new_since(inbox: Mailbox, folder: str
         old, batch = await next_messages(watched, batch.cursor)
         recreate(inbox, folder)
         inbox.put(letter("new"), folder)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not (found := await watched.read(batch.cursor)).messages:
                 batch = found
                 await watched.wait(soon(0.05))
@@ -231,7 +231,7 @@ def traffic(log: Path, user: str) -> list[dict[str, int]]:
     return [{name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", line)} for line in lines]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_a_large_mailbox_is_opened_without_reading_it(inbox: Mailbox) -> None:
     """Of 100,000 messages none is fetched, and a bounded number of bytes passes; of a new UIDVALIDITY the newest."""
     await asyncio.to_thread(fill, inbox, "INBOX", 100_000)

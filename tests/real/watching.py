@@ -11,7 +11,7 @@ from prober.observers.imap import ImapObserver, ImapSettings
 from tests.servers.dovecot import Mailbox
 
 CLOCK = SystemClock()
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds within which something must have come true."""
 
 
