@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, bindparam, case, delete, or_, select, te
 
 from prober import checks, correlate
 from prober.clock import Instant
+from prober.ledger.prepared import Prepared
 from prober.ledger.step_facts import step_facts
 from prober.ledger.tables import candidates, deliveries, held, keys, sightings
 from prober.ledger.totals import Rise, raise_totals
@@ -33,8 +34,8 @@ class Entry:
     made: set[int] = field(default_factory=set)
 
 
-_INSERT = sightings.insert()
-_WAITING = (
+_INSERT = Prepared(sightings.insert())
+_WAITING = Prepared(
     select(sightings)
     .join(candidates, candidates.c.sighting_id == sightings.c.id)
     .where(
@@ -45,15 +46,17 @@ _WAITING = (
     .distinct()
     .order_by(sightings.c.id)
 )
-_OWN = select(candidates.c.value).where(candidates.c.sighting_id == bindparam("sighting"))
-_SAME_MAIL = select(sightings.c.id, sightings.c.message_id).where(
-    sightings.c.location == bindparam("location"),
-    sightings.c.identity == bindparam("identity"),
-    sightings.c.fingerprint == bindparam("fingerprint"),
-    sightings.c.delivery_id == bindparam("delivery"),
+_OWN = Prepared(select(candidates.c.value).where(candidates.c.sighting_id == bindparam("sighting")))
+_SAME_MAIL = Prepared(
+    select(sightings.c.id, sightings.c.message_id).where(
+        sightings.c.location == bindparam("location"),
+        sightings.c.identity == bindparam("identity"),
+        sightings.c.fingerprint == bindparam("fingerprint"),
+        sightings.c.delivery_id == bindparam("delivery"),
+    )
 )
 # One channel's sighting may decide for its sisters: an unanswered publish then counts as accepted.
-_FIRST_SEEN = (
+_FIRST_SEEN = Prepared(
     update(deliveries)
     .where(
         deliveries.c.probe_id == bindparam("probe"),
@@ -66,7 +69,7 @@ _FIRST_SEEN = (
         ),
     )
 )
-_ONE_COPY_MORE = (
+_ONE_COPY_MORE = Prepared(
     update(deliveries).where(deliveries.c.id == bindparam("delivery")).values(copies=deliveries.c.copies + 1)
 )
 
@@ -74,15 +77,15 @@ _ONE_COPY_MORE = (
 def attach_learned(conn: Connection, location: str, values: tuple[str, ...], now: Instant) -> None:
     """Join the sightings that waited for these keys to the deliveries that the keys now name."""
     entry = Entry(now)
-    for sighting in conn.execute(_WAITING, {"told": values, "here": location}).all():
-        own = {value for value in conn.execute(_OWN, {"sighting": sighting.id}).scalars() if value in values}
+    for sighting in _WAITING.all(conn, {"told": values, "here": location}):
+        own = {row.value for row in _OWN.all(conn, {"sighting": sighting.id}) if row.value in values}
         deliveries_there = deliveries_of(conn, location, sighting.identity, tuple(sorted(own)))
         if not deliveries_there:
             continue  # told of another channel: it waits on, for its own key or its end
         texts = conn.execute(select(held.c.texts).where(held.c.sighting_id == sighting.id)).scalar_one_or_none()
         forget_candidate(conn, sighting.id)
         conn.execute(delete(sightings).where(sightings.c.id == sighting.id))
-        row = {column: value for column, value in sighting._mapping.items() if column != "id"}
+        row = {column: getattr(sighting, column) for column in sightings.c.keys() if column != "id"}  # noqa: SIM118
         for delivery in deliveries_there:
             attach(conn, delivery, row, json.loads(texts or "[]"), entry)
     raise_totals(conn, location, now.wall, entry.rise)
@@ -127,9 +130,9 @@ def attach(
     }
     key = put_sighting(conn, values, entry)
     if role == FIRST:
-        conn.execute(_FIRST_SEEN, {"probe": delivery.probe_id, "delivery": delivery.id, "sighting": key})
+        _FIRST_SEEN.write(conn, {"probe": delivery.probe_id, "delivery": delivery.id, "sighting": key})
     elif role == COPY:
-        conn.execute(_ONE_COPY_MORE, {"delivery": delivery.id})
+        _ONE_COPY_MORE.write(conn, {"delivery": delivery.id})
         labels = {"scenario": delivery.scenario, "kind": delivery.kind, "channel": delivery.channel}
         entry.rise.count("copies_total", labels)
     elif stray is not None:
@@ -138,8 +141,7 @@ def attach(
 
 def put_sighting(conn: Connection, row: dict[str, Any], entry: Entry) -> int:
     """Insert one sighting; returns its id."""
-    inserted = conn.execute(_INSERT, row).inserted_primary_key
-    key = int(inserted[0]) if inserted else 0
+    key = _INSERT.insert(conn, row)
     entry.made.add(key)
     return key
 
@@ -169,7 +171,7 @@ def moved(conn: Connection, sighting: dict[str, Any], delivery: int, entry: Entr
     here = _folder(sighting["message_id"])
     folders = Counter(
         _folder(row.message_id)
-        for row in conn.execute(_SAME_MAIL, about)
+        for row in _SAME_MAIL.all(conn, about)
         if row.id not in entry.made or _folder(row.message_id) == here
     )
     return folders[here] < max(folders.values(), default=0)

@@ -6,6 +6,7 @@ from sqlalchemy import Connection, and_, bindparam, case, or_, text, update
 
 from prober.clock import Instant
 from prober.judge import BLIND_GRACE_SHARE, MIN_BLIND_GRACE
+from prober.ledger.prepared import Prepared
 from prober.ledger.tables import deliveries
 
 _GRACE = case(
@@ -24,7 +25,7 @@ GRACE_IS_OVER = or_(
 
 _WAITING = (deliveries.c.location == bindparam("here"), text("deliveries.open = 1 AND deliveries.dirty = 2"))
 
-_READ = (
+_READ = Prepared(
     update(deliveries)
     .where(
         *_WAITING,
@@ -34,19 +35,19 @@ _READ = (
     .values(dirty=1)
 )
 _UNREAD = update(deliveries).where(*_WAITING, GRACE_IS_OVER).values(dirty=1)
-_UNREAD_OBSERVER = _UNREAD.where(deliveries.c.observer == bindparam("reader"))
-_UNREAD_CHANNEL = _UNREAD.where(deliveries.c.identity == bindparam("there"))
+_UNREAD_OBSERVER = Prepared(_UNREAD.where(deliveries.c.observer == bindparam("reader")))
+_UNREAD_CHANNEL = Prepared(_UNREAD.where(deliveries.c.identity == bindparam("there")))
 
 
 def wake_read(conn: Connection, location: str, identity: str, started: Instant) -> None:
     """A complete read began: it may answer for what was due by then."""
-    conn.execute(_READ, {"here": location, "there": identity, "boot": started.boot_id, "boottime": started.boottime})
+    _READ.write(conn, {"here": location, "there": identity, "boot": started.boot_id, "boottime": started.boottime})
 
 
 def wake_unread(conn: Connection, location: str, now: Instant, *, observer: str = "", identity: str = "") -> None:
     """A read failed, of an observer or of one channel: it may end the grace of what is blind."""
     about = {"here": location, "boot": now.boot_id, "boottime": now.boottime, "wall": now.wall}
     if observer:
-        conn.execute(_UNREAD_OBSERVER, {**about, "reader": observer})
+        _UNREAD_OBSERVER.write(conn, {**about, "reader": observer})
     else:
-        conn.execute(_UNREAD_CHANNEL, {**about, "there": identity})
+        _UNREAD_CHANNEL.write(conn, {**about, "there": identity})

@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, and_, bindparam, select
 
 from prober.clock import Instant
 from prober.correlate import Offset
 from prober.interval import CLOCK_DRIFT, Interval, offset_from_exchange
 from prober.ledger.dialect import insert
+from prober.ledger.prepared import Prepared
 from prober.ledger.tables import offsets
 from prober.ledger.totals import Rise
 from prober.model import Control
@@ -56,10 +57,13 @@ def bound_clock(conn: Connection, location: str, control: Control, rise: Rise) -
     conn.execute(statement.on_conflict_do_update(index_elements=list(here), set_=values))
 
 
+_OFFSETS = Prepared(select(offsets).where(offsets.c.location == bindparam("location")))
+
+
 def offsets_of(conn: Connection, location: str) -> Mapping[str, Mapping[str, Offset]]:
     """The bounds on every provider's clock, by boot and source."""
     found: dict[str, dict[str, Offset]] = {}
-    for row in conn.execute(select(offsets).where(offsets.c.location == location)).all():
+    for row in _OFFSETS.all(conn, {"location": location}):
         since = -math.inf if row.since_boottime is None else row.since_boottime
         bounds = Interval(row.lower, row.upper, row.source)
         found.setdefault(row.boot_id, {})[row.source] = Offset(bounds, row.boot_id, row.at_boottime, since)

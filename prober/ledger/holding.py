@@ -10,6 +10,7 @@ from sqlalchemy import Connection, and_, bindparam, func, or_, select, text
 
 from prober.ledger.attaching import CANDIDATE, Entry, put_sighting
 from prober.ledger.dialect import insert
+from prober.ledger.prepared import Prepared
 from prober.ledger.tables import candidates, deliveries, held, instant_values, sightings, steps
 from prober.model import Channel, Message, StepState
 
@@ -23,17 +24,19 @@ LEARNING_TIME = 600.0
 """Seconds for which a sighting waits for its key."""
 
 # By the ids that are held, which are few; a join would begin with all sightings of the location.
-EXPIRED = select(sightings.c.id, sightings.c.channel, sightings.c.location).where(
-    sightings.c.id.in_(
-        select(held.c.sighting_id).where(
-            or_(
-                and_(held.c.until_boot_id == bindparam("boot"), held.c.until_boottime <= bindparam("boottime")),
-                and_(held.c.until_boot_id != bindparam("boot"), held.c.until_wall <= bindparam("wall")),
+EXPIRED = Prepared(
+    select(sightings.c.id, sightings.c.channel, sightings.c.location).where(
+        sightings.c.id.in_(
+            select(held.c.sighting_id).where(
+                or_(
+                    and_(held.c.until_boot_id == bindparam("boot"), held.c.until_boottime <= bindparam("boottime")),
+                    and_(held.c.until_boot_id != bindparam("boot"), held.c.until_wall <= bindparam("wall")),
+                )
             )
         )
     )
 )
-_STILL_LEARNING = (
+_STILL_LEARNING = Prepared(
     select(steps.c.number)
     .join(deliveries, deliveries.c.probe_id == steps.c.probe_id)
     .where(
@@ -50,7 +53,7 @@ _WAITING = select(func.count()).select_from(held)
 def may_learn(conn: Connection, location: str, channel: Channel) -> bool:
     """Whether some publication that covers this channel is not answered yet, and there is room to wait for it."""
     about = {"location": location, "identity": channel.identity}
-    if conn.execute(_STILL_LEARNING, about).first() is None:
+    if _STILL_LEARNING.first(conn, about) is None:
         return False
     return int(conn.execute(_WAITING).scalar_one()) < MAX_CANDIDATES
 

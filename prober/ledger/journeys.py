@@ -7,6 +7,7 @@ from itertools import groupby
 
 from sqlalchemy import Connection, bindparam, select
 
+from prober.ledger.prepared import Prepared
 from prober.ledger.tables import deliveries, probes
 from prober.ledger.totals import Rise
 from prober.model import Outcome, Timeliness
@@ -19,7 +20,7 @@ _LOCK = (
     .order_by(probes.c.id)
     .with_for_update()
 )
-_SETTLED = (
+_SETTLED = Prepared(
     select(
         deliveries.c.probe_id,
         deliveries.c.scenario,
@@ -39,7 +40,7 @@ def count_journeys(conn: Connection, closed: Set[str], rise: Rise) -> tuple[str,
         return ()
     if conn.dialect.name == "postgresql":
         conn.execute(_LOCK, {"probes": sorted(closed)})
-    rows = conn.execute(_SETTLED, {"probes": sorted(closed)}).all()
+    rows = _SETTLED.all(conn, {"probes": sorted(closed)})
     unfinished = {row.probe_id for row in rows if row.open}
     for probe, mine in groupby(rows, key=lambda row: row.probe_id):
         if probe not in unfinished:

@@ -25,6 +25,7 @@ from prober.ledger.opening import (
     open_for_writing,
     shown,
 )
+from prober.ledger.prepared import savepoint
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -184,7 +185,7 @@ class Ledger:
     def _attempt(self, conn: Connection, job: _Job) -> tuple[Any, BaseException | None]:
         """One job in its own savepoint, so that its failure takes nothing else with it."""
         try:
-            with conn.begin_nested():
+            with savepoint(conn):
                 return job.run(conn), None
         except (IntegrityError, DataError) as exc:
             failure = ledger_error(exc, self.place)  # what this job alone wanted to write

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,7 @@ from prober.ledger.clocks import bound_clock
 from prober.ledger.controls import record_posted, record_seen
 from prober.ledger.dialect import insert, writes
 from prober.ledger.holding import EXPIRED, keep_candidate, may_learn
+from prober.ledger.prepared import Prepared
 from prober.ledger.publishing import add_waypoints
 from prober.ledger.tables import (
     coverage,
@@ -83,8 +85,8 @@ class Observed:
 
 def cursor_of(conn: Connection, location: str, observer: str) -> str | None:
     """Where the observer's last complete read ended, None before its first."""
-    query = select(observers.c.cursor).where(observers.c.location == location, observers.c.name == observer)
-    return conn.execute(query).scalar_one_or_none()
+    row = _CURSOR.first(conn, {"location": location, "observer": observer})
+    return None if row is None else row.cursor
 
 
 def record(conn: Connection, location: str, observed: Observed, now: Instant) -> int:
@@ -163,7 +165,7 @@ def record_unreadable(
 def expire_candidates(conn: Connection, location: str, now: Instant) -> int:
     """Count as unmatched the sightings whose key nobody can learn any more."""
     about = {"boot": now.boot_id, "boottime": now.boottime, "wall": now.wall}
-    rows = [row for row in conn.execute(EXPIRED, about) if row.location == location]
+    rows = [row for row in EXPIRED.all(conn, about) if row.location == location]
     if not rows:
         return 0
     rise = Rise()
@@ -191,7 +193,7 @@ def _move_cursor(conn: Connection, location: str, observed: Observed, now: Insta
 
 
 def _coverage(conn: Connection, location: str, identities: Sequence[str]) -> dict[str, Row[Any]]:
-    rows = conn.execute(_COVERAGE, {"location": location, "identities": identities}).all()
+    rows = _COVERAGE.all(conn, {"location": location, "identities": identities})
     return {row.identity: row for row in rows}
 
 
@@ -270,21 +272,30 @@ def _put_stray(conn: Connection, channel: Channel, row: dict[str, Any], stray: S
     entry.rise.count("strays_total", {"channel": channel.name, "reason": stray.value})
 
 
-_COVERAGE = select(coverage).where(
-    coverage.c.location == bindparam("location"), coverage.c.identity.in_(bindparam("identities", expanding=True))
+_CURSOR = Prepared(
+    select(observers.c.cursor).where(
+        observers.c.location == bindparam("location"), observers.c.name == bindparam("observer")
+    )
 )
-_SAME_MESSAGE = select(
-    sightings.c.id,
-    sightings.c.upper_wall,
-    sightings.c.upper_boottime,
-    sightings.c.upper_boot_id,
-    sightings.c.delivery_id,
-).where(
-    sightings.c.location == bindparam("location"),
-    sightings.c.identity == bindparam("identity"),
-    sightings.c.message_id == bindparam("message_id"),
+_COVERAGE = Prepared(
+    select(coverage).where(
+        coverage.c.location == bindparam("location"), coverage.c.identity.in_(bindparam("identities", expanding=True))
+    )
 )
-_SHARPEN = (
+_SAME_MESSAGE = Prepared(
+    select(
+        sightings.c.id,
+        sightings.c.upper_wall,
+        sightings.c.upper_boottime,
+        sightings.c.upper_boot_id,
+        sightings.c.delivery_id,
+    ).where(
+        sightings.c.location == bindparam("location"),
+        sightings.c.identity == bindparam("identity"),
+        sightings.c.message_id == bindparam("message_id"),
+    )
+)
+_SHARPEN = Prepared(
     update(sightings)
     .where(
         sightings.c.id == bindparam("sighting"),
@@ -298,7 +309,7 @@ _SHARPEN = (
         upper_boot_id=bindparam("boot"),
     )
 )
-_KNOWN = (
+_KNOWN = Prepared(
     select(deliveries, keys.c.value.label("key_value"), keys.c.probe_id.label("key_probe"),
            keys.c.channel.label("key_channel"))
     .select_from(keys)
@@ -317,13 +328,13 @@ _KNOWN = (
 def _seen_before(conn: Connection, row: Mapping[str, Any], message: Message) -> bool:
     """Whether the message is on record; if so, an earlier receipt sharpens what is not judged yet."""
     about = {name: row[name] for name in ("location", "identity", "message_id")}
-    known = conn.execute(_SAME_MESSAGE, about).all()
+    known = _SAME_MESSAGE.all(conn, about)
     for sighting in known:
         upper = instant_of(sighting, "upper")
         if upper is not None and message.seen.since(upper) < 0:
             seen = message.seen
-            conn.execute(_SHARPEN, {"sighting": sighting.id, "seen_how": message.how.value, "wall": seen.wall,
-                                    "boottime": seen.boottime, "boot": seen.boot_id})  # fmt: skip
+            _SHARPEN.write(conn, {"sighting": sighting.id, "seen_how": message.how.value, "wall": seen.wall,
+                                  "boottime": seen.boottime, "boot": seen.boot_id})  # fmt: skip
     return bool(known)
 
 
@@ -334,7 +345,7 @@ def _known_keys(
     if not values:
         return [], {}
     about = {"values": values, "identity": channel.identity, "location": location}
-    found = conn.execute(_KNOWN, about).all()
+    found = _KNOWN.all(conn, about)
     known = []
     for row in found:
         bound = row.id is not None and row.key_channel in {"", row.channel}
@@ -382,12 +393,23 @@ class Awaited:
 
 def awaited(conn: Connection, location: str, observer: str, after: Instant | None, now: Instant) -> Awaited:
     """What is still to be seen through this observer; ``after`` is when its last complete read began."""
-    here = and_(deliveries.c.location == location, deliveries.c.observer == observer, text("deliveries.open = 1"))
-    some = conn.execute(select(deliveries.c.id).where(here).limit(1)).first() is not None
-    query = select(deliveries.c.due_wall, deliveries.c.due_boottime, deliveries.c.due_boot_id).where(
-        here, deliveries.c.due_boot_id == now.boot_id
-    )
-    if after is not None:
-        query = query.where(deliveries.c.due_boottime > after.boottime)
-    row = conn.execute(query.order_by(deliveries.c.due_boottime).limit(1)).first()
-    return Awaited(some, None if row is None else instant_of(row, "due"))
+    here = {"location": location, "observer": observer}
+    since = -math.inf if after is None else after.boottime
+    row = _NEXT_BOUND.first(conn, {**here, "boot": now.boot_id, "after": since})
+    if row is not None:
+        return Awaited(True, instant_of(row, "due"))
+    return Awaited(_SOME_OPEN.first(conn, here) is not None, None)
+
+
+_OPEN_HERE = (
+    deliveries.c.location == bindparam("location"),
+    deliveries.c.observer == bindparam("observer"),
+    text("deliveries.open = 1"),
+)
+_SOME_OPEN = Prepared(select(deliveries.c.id).where(*_OPEN_HERE).limit(1))
+_NEXT_BOUND = Prepared(
+    select(deliveries.c.due_wall, deliveries.c.due_boottime, deliveries.c.due_boot_id)
+    .where(*_OPEN_HERE, deliveries.c.due_boot_id == bindparam("boot"), deliveries.c.due_boottime > bindparam("after"))
+    .order_by(deliveries.c.due_boottime)
+    .limit(1)
+)

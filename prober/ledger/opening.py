@@ -190,7 +190,7 @@ def engine_of(url: URL, *, writer: bool) -> Engine:
         return _postgresql_engine(url, writer=writer)
     if not writer:
         url = URL.create("sqlite", database=f"file:{url.database}", query={"mode": "ro", "uri": "true"})
-    connecting = {"timeout": BUSY_TIMEOUT, "check_same_thread": False}
+    connecting = {"timeout": BUSY_TIMEOUT, "check_same_thread": False, "cached_statements": 512}
     engine = create_engine(url, poolclass=NullPool, connect_args=connecting, hide_parameters=True)
     event.listen(engine, "connect", _set_up_sqlite_writer if writer else _set_up_sqlite_reader)
     event.listen(engine, "begin", _begin_immediate if writer else _begin_deferred)

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from functools import cache
 
 from sqlalchemy import Connection, Table
-from sqlalchemy.dialects.sqlite import Insert
 
 from prober.clock import Instant
-from prober.ledger.dialect import insert, writes
+from prober.ledger.dialect import insert
+from prober.ledger.prepared import Prepared
 from prober.ledger.tables import deliveries, instant_values, keys, probes, steps
 from prober.ledger.totals import Rise, raise_totals
 from prober.model import Arrive, Channel, Key, Publication, SlotState, StepAction, StepState
@@ -59,12 +59,12 @@ class PlannedProbe:
     keys: tuple[Key, ...]
 
 
-_INSERT_STEPS, _INSERT_DELIVERIES = steps.insert(), deliveries.insert()
+_INSERT_STEPS, _INSERT_DELIVERIES = Prepared(steps.insert()), Prepared(deliveries.insert())
 
 
 @cache
-def _insert_new(dialect: str, table: Table) -> Insert:
-    return insert(dialect, table).on_conflict_do_nothing()
+def _insert_new(dialect: str, table: Table) -> Prepared:
+    return Prepared(insert(dialect, table).on_conflict_do_nothing())
 
 
 def plan_probes(conn: Connection, plans: Sequence[PlannedProbe]) -> tuple[str, ...]:
@@ -102,13 +102,12 @@ def _plan(conn: Connection, plan: PlannedProbe) -> bool:
         "publication": json.dumps(asdict(publication)),
         **instant_values("planned", plan.planned),
     }
-    if not writes(conn, _insert_new(conn.dialect.name, probes), row):
+    if not _insert_new(conn.dialect.name, probes).write(conn, row):
         return False
-    conn.execute(_INSERT_STEPS, [_step(plan, step) for step in plan.steps])
-    conn.execute(_INSERT_DELIVERIES, [_delivery(plan, delivery) for delivery in plan.deliveries])
-    conn.execute(
-        _insert_new(conn.dialect.name, keys),
-        [{"value": k.value, "probe_id": plan.id, "kind": k.kind.value, "channel": k.channel} for k in plan.keys],
+    _INSERT_STEPS.write_each(conn, [_step(plan, step) for step in plan.steps])
+    _INSERT_DELIVERIES.write_each(conn, [_delivery(plan, delivery) for delivery in plan.deliveries])
+    _insert_new(conn.dialect.name, keys).write_each(
+        conn, [{"value": k.value, "probe_id": plan.id, "kind": k.kind.value, "channel": k.channel} for k in plan.keys]
     )
     return True
 

@@ -14,6 +14,7 @@ from prober.clock import Instant
 from prober.errors import TargetError
 from prober.ledger.attaching import attach_learned
 from prober.ledger.dialect import insert
+from prober.ledger.prepared import Prepared
 from prober.ledger.slots import note_answer
 from prober.ledger.tables import deliveries, instant_of, instant_values, keys, probes, steps, waypoints
 from prober.ledger.totals import Rise, raise_totals
@@ -35,19 +36,22 @@ _PLANNED, _TAKEN = StepState.PLANNED.value, StepState.TAKEN.value
 _WITH_PROBE = select(steps, probes.c.scenario, probes.c.kind, probes.c.publication).join(
     probes, probes.c.id == steps.c.probe_id
 )
-_ONE_STEP = _WITH_PROBE.where(steps.c.probe_id == bindparam("probe"), steps.c.number == bindparam("step"))
+_ONE_STEP = Prepared(_WITH_PROBE.where(steps.c.probe_id == bindparam("probe"), steps.c.number == bindparam("step")))
 # The partial index serves only what spells its condition out: a bound parameter would walk through all of history.
 _UNFINISHED = _WITH_PROBE.where(steps.c.location == bindparam("here"), text("steps.state IN ('planned', 'taken')"))
-_TAKEN_STEPS = _UNFINISHED.where(steps.c.state == _TAKEN)
+_TAKEN_STEPS = Prepared(_UNFINISHED.where(steps.c.state == _TAKEN))
 _BEFORE = steps.alias("before")
-_READY = _UNFINISHED.outerjoin(
-    _BEFORE, and_(_BEFORE.c.probe_id == steps.c.probe_id, _BEFORE.c.number == steps.c.after_step)
-).where(
-    steps.c.state == _PLANNED,
-    or_(steps.c.after_step.is_(None), _BEFORE.c.result == PublishResult.ACCEPTED.value),
+_READY = Prepared(
+    _UNFINISHED.outerjoin(
+        _BEFORE, and_(_BEFORE.c.probe_id == steps.c.probe_id, _BEFORE.c.number == steps.c.after_step)
+    ).where(
+        steps.c.state == _PLANNED,
+        or_(steps.c.after_step.is_(None), _BEFORE.c.result == PublishResult.ACCEPTED.value),
+    )
 )
+_INSERT_WAYPOINTS = Prepared(waypoints.insert())
 _SAID_NOTHING = {"result": None, "status": None, "title": "", "detail": "", "correlation_id": ""}
-_CLOSE = (
+_CLOSE = Prepared(
     update(steps)
     .where(steps.c.probe_id == bindparam("probe"), steps.c.number == bindparam("step"), steps.c.state == _TAKEN)
     .values(
@@ -58,12 +62,12 @@ _CLOSE = (
         },
     )
 )
-_NAME_PUBLICATION = (
+_NAME_PUBLICATION = Prepared(
     update(steps)
     .where(steps.c.probe_id == bindparam("probe"), steps.c.publication_id == "")
     .values(publication_id=bindparam("told"))
 )
-_TAKE = (
+_TAKE = Prepared(
     update(steps)
     .where(steps.c.probe_id == bindparam("probe"), steps.c.number == bindparam("step"), steps.c.state == _PLANNED)
     .values(
@@ -75,11 +79,11 @@ _TAKE = (
         request=bindparam("request"),
     )
 )
-_REQUESTED = select(steps.c.location, steps.c.requested_wall).where(
-    steps.c.probe_id == bindparam("probe"), steps.c.number == 0
+_REQUESTED = Prepared(
+    select(steps.c.location, steps.c.requested_wall).where(steps.c.probe_id == bindparam("probe"), steps.c.number == 0)
 )
-_MESSAGES = (
-    select(deliveries.c.channel_kind, func.count())
+_MESSAGES = Prepared(
+    select(deliveries.c.channel_kind, func.count().label("messages"))
     .where(deliveries.c.probe_id == bindparam("probe"), deliveries.c.step_number == bindparam("step"))
     .group_by(deliveries.c.channel_kind)
 )
@@ -91,7 +95,7 @@ _HANGS_ON = deliveries.c.step_number.in_(
 )
 _DUE_IN = func.coalesce(deliveries.c.scheduled_time - bindparam("wall"), 0.0) + deliveries.c.within
 # A step's end moves the deadlines of the deliveries that hang on it, or on one that waits for it; no others.
-_WAKE = (
+_WAKE = Prepared(
     update(deliveries)
     .where(deliveries.c.probe_id == bindparam("probe"), text("deliveries.open = 1"))
     .values(
@@ -173,7 +177,7 @@ def _take(conn: Connection, claimed: ClaimedStep, announce: Announce, now: Insta
         request = ""  # it will not leave: whoever takes it is told why
     about = {"probe": step.probe, "step": step.number, "by": taken_by, "wall": now.wall, "boottime": now.boottime,
              "boot": now.boot_id, "request": request[:2000]}  # fmt: skip
-    return conn.execute(_TAKE, about).rowcount > 0
+    return _TAKE.write(conn, about) > 0
 
 
 def record_answer(conn: Connection, step: Step, answer: Answer) -> None:
@@ -189,7 +193,7 @@ def record_answer(conn: Connection, step: Step, answer: Answer) -> None:
         correlation_id=answer.correlation_id[:200],
     )
     if answer.publication_id:
-        conn.execute(_NAME_PUBLICATION, {"probe": step.probe, "told": answer.publication_id})
+        _NAME_PUBLICATION.write(conn, {"probe": step.probe, "told": answer.publication_id})
     if answer.learned:
         rows = [
             {"value": key.value, "probe_id": step.probe, "kind": key.kind.value, "channel": key.channel}
@@ -228,7 +232,7 @@ def record_interrupted(conn: Connection, location: str, now: Instant, lives: Cal
 
     ``lives`` says of a process's name, and of when it took a step, whether the end of that step may still come.
     """
-    taken = conn.execute(_TAKEN_STEPS, {"here": location}).all()
+    taken = _TAKEN_STEPS.all(conn, {"here": location})
     dead = [row for row in taken if not lives(row.taken_by, _instant(row, "taken"))]
     for row in dead:
         _end(conn, row, now, PublishResult.INTERRUPTED, title="the prober ended before the answer was on record")
@@ -246,7 +250,7 @@ def add_waypoints(conn: Connection, probe: str, delivery: int | None, points: tu
         for p in points
     ]  # fmt: skip
     if rows:
-        conn.execute(waypoints.insert(), rows)
+        _INSERT_WAYPOINTS.write_each(conn, rows)
         _count_waypoints(conn, probe, points)
 
 
@@ -258,7 +262,7 @@ def unpublished(conn: Connection, location: str) -> tuple[str, ...]:
 
 def _count_waypoints(conn: Connection, probe: str, points: tuple[Waypoint, ...]) -> None:
     """How long after the request each lies, by its own clock; of a request that is not on record nothing is known."""
-    first = conn.execute(_REQUESTED, {"probe": probe}).first()
+    first = _REQUESTED.first(conn, {"probe": probe})
     if first is None or first.requested_wall is None:
         return
     rise = Rise()
@@ -268,10 +272,15 @@ def _count_waypoints(conn: Connection, probe: str, points: tuple[Waypoint, ...])
     raise_totals(conn, first.location, first.requested_wall, rise)
 
 
+_PUBLICATION_ID = Prepared(
+    select(steps.c.publication_id).where(steps.c.probe_id == bindparam("probe"), steps.c.publication_id != "").limit(1)
+)
+
+
 def publication_id_of(conn: Connection, probe: str) -> str:
     """The target's id for a probe's publication, empty while no answer told it."""
-    query = select(steps.c.publication_id).where(steps.c.probe_id == probe, steps.c.publication_id != "").limit(1)
-    return conn.execute(query).scalar_one_or_none() or ""
+    row = _PUBLICATION_ID.first(conn, {"probe": probe})
+    return "" if row is None else str(row.publication_id)
 
 
 def record_claims(conn: Connection, probe: str, points: tuple[Waypoint, ...]) -> None:
@@ -292,7 +301,7 @@ def publication_of(text: str) -> Publication:
 
 def _ready(conn: Connection, location: str) -> list[Row[Any]]:
     """Planned steps that wait for nothing but their time."""
-    return list(conn.execute(_READY, {"here": location}).all())
+    return list(_READY.all(conn, {"here": location}))
 
 
 def _claimed(row: Row[Any]) -> ClaimedStep:
@@ -307,14 +316,15 @@ def _instant(row: Row[Any], name: str) -> Instant:
 
 
 def _step_row(conn: Connection, step: Step) -> Row[Any]:
-    return conn.execute(_ONE_STEP, {"probe": step.probe, "step": step.number}).one()
+    row: Row[Any] = _ONE_STEP.first(conn, {"probe": step.probe, "step": step.number})
+    return row
 
 
 def _close(conn: Connection, row: Row[Any], requested_at: Instant | None, ended: Instant, **said: object) -> bool:
     """Put the end of a taken step on record; False when it has one already, which then stays."""
     values = {**_SAID_NOTHING, **said, **instant_values("requested", requested_at), **instant_values("ended", ended)}
     about = {f"new_{name}": value for name, value in values.items()}
-    return conn.execute(_CLOSE, {"probe": row.probe_id, "step": row.number, **about}).rowcount > 0
+    return _CLOSE.write(conn, {"probe": row.probe_id, "step": row.number, **about}) > 0
 
 
 def _end(conn: Connection, row: Row[Any], now: Instant, result: PublishResult, *, title: str) -> None:
@@ -361,7 +371,7 @@ def _count_messages(conn: Connection, row: Row[Any]) -> None:
     """One message for each delivery that hangs on an accepted step, by the kind of its channel."""
     if row.action == StepAction.CANCEL.value:
         return
-    sent = conn.execute(_MESSAGES, {"probe": row.probe_id, "step": row.number}).all()
+    sent = _MESSAGES.all(conn, {"probe": row.probe_id, "step": row.number})
     rise = Rise()
     for kind, count in sent:
         rise.count("messages_sent_total", {"provider": kind}, count)
@@ -370,5 +380,5 @@ def _count_messages(conn: Connection, row: Row[Any]) -> None:
 
 def _wake_deliveries(conn: Connection, row: Row[Any], origin: Instant) -> None:
     """Mark the probe's deliveries as changed, those of this step due again at their deadline at the latest."""
-    conn.execute(_WAKE, {"probe": row.probe_id, "step": row.number, "wall": origin.wall, "boottime": origin.boottime,
-                         "boot": origin.boot_id})  # fmt: skip
+    _WAKE.write(conn, {"probe": row.probe_id, "step": row.number, "wall": origin.wall, "boottime": origin.boottime,
+                       "boot": origin.boot_id})  # fmt: skip

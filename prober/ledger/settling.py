@@ -18,6 +18,7 @@ from prober.ledger import untraced
 from prober.ledger.awaiting import GRACE_IS_OVER
 from prober.ledger.clocks import offsets_of
 from prober.ledger.journeys import count_journeys
+from prober.ledger.prepared import Prepared
 from prober.ledger.step_facts import step_facts
 from prober.ledger.tables import coverage, deliveries, instant_of, instant_values, observers, probes, sightings
 from prober.ledger.totals import Exemplar, Rise, raise_totals
@@ -82,7 +83,7 @@ def settle_due(
     rows = _due(conn, location, now, served)
     facts = _facts(conn, location, rows, served)
     rise = Rise()
-    known = conn.execute(_TRACES, {"probes": sorted({row.probe_id for row in rows})}).all()
+    known = _TRACES.all(conn, {"probes": sorted({row.probe_id for row in rows})})
     traces = {row.id: row.trace_id for row in known}
     settled = []
     verdicts: list[Told] = []
@@ -94,7 +95,7 @@ def settle_due(
         if decision is None:
             due = instant_of(row, "due")
             waits = due is not None and now.since(due) >= 0
-            conn.execute(_SET_DIRTY, {"delivery": row.id, "state": 2 if waits else 0})
+            _SET_DIRTY.write(conn, {"delivery": row.id, "state": 2 if waits else 0})
             continue
         written.append(_verdicts(row, decision, now, rise, Exemplar(row.probe_id, traces[row.probe_id])))
         if row.open and not written[-1]["new_open"]:
@@ -104,8 +105,7 @@ def settle_due(
             verdicts += new
         if row.outcome is None and decision.outcome is not None:
             concluded.add(row.probe_id)
-    if written:
-        conn.execute(_WRITE, written)
+    _WRITE.write_each(conn, written)
     journeyed = count_journeys(conn, closed, rise)
     if traced:
         untraced.queue(conn, location, journeyed, now.wall)
@@ -123,7 +123,7 @@ def _told(row: Row[Any], decision: Decision, trace: str) -> Iterator[Told]:
             yield Told(row.probe_id, trace, row.scenario, row.channel, question, finding.verdict, finding.reason)
 
 
-_TRACES = select(probes.c.id, probes.c.trace_id).where(probes.c.id.in_(bindparam("probes", expanding=True)))
+_TRACES = Prepared(select(probes.c.id, probes.c.trace_id).where(probes.c.id.in_(bindparam("probes", expanding=True))))
 
 # Partial indexes serve only queries that spell their condition out: a bound parameter would not do.
 _HERE = deliveries.c.location == bindparam("location")
@@ -133,18 +133,18 @@ _WAITS_FOR_FACT = text("deliveries.open = 1 AND deliveries.dirty = 2")
 _THIS_BOOT = deliveries.c.due_boot_id == bindparam("boot")
 _OTHER_BOOT = deliveries.c.due_boot_id != bindparam("boot")
 
-_DIRTY = select(deliveries).where(_HERE, _NEW_FACT).limit(bindparam("most"))
-_DUE = (
+_DIRTY = Prepared(select(deliveries).where(_HERE, _NEW_FACT).limit(bindparam("most")))
+_DUE = Prepared(
     select(deliveries)
     .where(_HERE, _WAITS_FOR_TIME, _THIS_BOOT, deliveries.c.due_boottime <= bindparam("boottime"))
     .limit(bindparam("most"))
 )
-_DUE_BY_WALL = (
+_DUE_BY_WALL = Prepared(
     select(deliveries)
     .where(_HERE, _WAITS_FOR_TIME, _OTHER_BOOT, deliveries.c.due_wall <= bindparam("wall"))
     .limit(bindparam("most"))
 )
-_GONE = (
+_GONE = Prepared(
     select(deliveries)
     .where(_HERE, _WAITS_FOR_FACT, deliveries.c.identity.not_in(bindparam("served", expanding=True)), GRACE_IS_OVER)
     .limit(bindparam("most"))
@@ -155,31 +155,33 @@ _JUDGED = (
 )  # fmt: skip
 """The columns that judging writes."""
 
-_WRITE = (
+_WRITE = Prepared(
     update(deliveries)
     .where(deliveries.c.id == bindparam("delivery"))
     .values({name: bindparam(f"new_{name}") for name in _JUDGED})
 )
-_SET_DIRTY = update(deliveries).where(deliveries.c.id == bindparam("delivery")).values(dirty=bindparam("state"))
+_SET_DIRTY = Prepared(
+    update(deliveries).where(deliveries.c.id == bindparam("delivery")).values(dirty=bindparam("state"))
+)
 
 
 def _due(conn: Connection, location: str, now: Instant, served: Set[str]) -> list[Row[Any]]:
     """What has a new fact, what time alone may settle, and what nobody watches any more; each is then judged once."""
     about = {"location": location, "boot": now.boot_id, "boottime": now.boottime, "wall": now.wall,
              "served": sorted(served), "most": MAX_PASS}  # fmt: skip
-    found = [row for query in (_DIRTY, _DUE, _DUE_BY_WALL, _GONE) for row in conn.execute(query, about)]
+    found = [row for query in (_DIRTY, _DUE, _DUE_BY_WALL, _GONE) for row in query.all(conn, about)]
     return list({row.id: row for row in found}.values())[:MAX_PASS]
 
 
 _AHEAD = select(deliveries.c.due_wall, deliveries.c.due_boottime, deliveries.c.due_boot_id).where(
     _HERE, _WAITS_FOR_TIME
 )
-_NEXT = (
+_NEXT = Prepared(
     _AHEAD.where(_THIS_BOOT, deliveries.c.due_boottime > bindparam("boottime"))
     .order_by(deliveries.c.due_boottime)
     .limit(1)
 )
-_NEXT_BY_WALL = (
+_NEXT_BY_WALL = Prepared(
     _AHEAD.where(_OTHER_BOOT, deliveries.c.due_wall > bindparam("wall")).order_by(deliveries.c.due_wall).limit(1)
 )
 
@@ -187,7 +189,7 @@ _NEXT_BY_WALL = (
 def _next_due(conn: Connection, location: str, now: Instant) -> Instant | None:
     """The earliest due time that still lies ahead; what is overdue waits for a fact."""
     about = {"location": location, "boot": now.boot_id, "boottime": now.boottime, "wall": now.wall}
-    rows = [conn.execute(query, about).first() for query in (_NEXT, _NEXT_BY_WALL)]
+    rows = [query.first(conn, about) for query in (_NEXT, _NEXT_BY_WALL)]
     ahead = [moment for row in rows if row is not None and (moment := instant_of(row, "due")) is not None]
     return max(ahead, key=now.since, default=None)
 
@@ -195,17 +197,14 @@ def _next_due(conn: Connection, location: str, now: Instant) -> Instant | None:
 def _facts(conn: Connection, location: str, rows: Sequence[Row[Any]], served: Set[str]) -> Mapping[int, DeliveryFacts]:
     probe_ids = {row.probe_id for row in rows}
     step_of = step_facts(conn, probe_ids)
-    first = {row.delivery_id: row for row in conn.execute(_first_sightings(probe_ids)).all()}
+    about = {"probes": list(probe_ids)}
+    first = {row.delivery_id: row for row in _FIRST_SIGHTINGS.all(conn, about)}
     # A sighting proves the request of its own step alone: what another step asks for may never have left.
     seen: dict[tuple[str, int], set[int]] = {}
-    for row in conn.execute(
-        select(deliveries.c.probe_id, deliveries.c.step_number, deliveries.c.id).where(
-            deliveries.c.probe_id.in_(probe_ids), deliveries.c.sighting_id.is_not(None)
-        )
-    ).all():
+    for row in _SEEN.all(conn, about):
         seen.setdefault((row.probe_id, row.step_number), set()).add(row.id)
-    cover = {row.identity: row for row in conn.execute(select(coverage).where(coverage.c.location == location)).all()}
-    blind = {row.name: row for row in conn.execute(select(observers).where(observers.c.location == location)).all()}
+    cover = {row.identity: row for row in _COVERAGE.all(conn, {"location": location})}
+    blind = {row.name: row for row in _OBSERVERS.all(conn, {"location": location})}
     clocks = offsets_of(conn, location)
     return {
         row.id: DeliveryFacts(
@@ -236,12 +235,17 @@ def _failed_read(observer: Row[Any] | None, channel: Row[Any] | None) -> Instant
     return latest
 
 
-def _first_sightings(probe_ids: set[str]) -> Any:
-    return (
-        select(sightings)
-        .join(deliveries, deliveries.c.sighting_id == sightings.c.id)
-        .where(deliveries.c.probe_id.in_(probe_ids))
+_OF_PROBES = deliveries.c.probe_id.in_(bindparam("probes", expanding=True))
+_FIRST_SIGHTINGS = Prepared(
+    select(sightings).join(deliveries, deliveries.c.sighting_id == sightings.c.id).where(_OF_PROBES)
+)
+_SEEN = Prepared(
+    select(deliveries.c.probe_id, deliveries.c.step_number, deliveries.c.id).where(
+        _OF_PROBES, deliveries.c.sighting_id.is_not(None)
     )
+)
+_COVERAGE = Prepared(select(coverage).where(coverage.c.location == bindparam("location")))
+_OBSERVERS = Prepared(select(observers).where(observers.c.location == bindparam("location")))
 
 
 def _boot(step: StepFact) -> str:

@@ -8,10 +8,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, select
 
 from prober.correlate import StepFact
+from prober.ledger.prepared import Prepared
 from prober.ledger.tables import instant_of, steps
 from prober.model import PublishResult, StepState
 
-_STEPS = select(steps).where(steps.c.probe_id.in_(bindparam("probes", expanding=True)))
+_STEPS = Prepared(select(steps).where(steps.c.probe_id.in_(bindparam("probes", expanding=True))))
 
 
 def step_facts(conn: Connection, probes: Collection[str]) -> Mapping[tuple[str, int], StepFact]:
@@ -19,7 +20,7 @@ def step_facts(conn: Connection, probes: Collection[str]) -> Mapping[tuple[str, 
 
     One that was skipped shares the end of the step before it, and the instants from which that end counts.
     """
-    rows = {(row.probe_id, row.number): row for row in conn.execute(_STEPS, {"probes": list(probes)}).all()}
+    rows = {(row.probe_id, row.number): row for row in _STEPS.all(conn, {"probes": list(probes)})}
     return {key: _fact(row, rows) for key, row in rows.items()}
 
 

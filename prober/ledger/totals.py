@@ -6,13 +6,13 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from sqlalchemy import Connection, Table
-from sqlalchemy.dialects.sqlite import Insert
 
 from prober.bounds import bound_text
 from prober.ledger.dialect import insert
+from prober.ledger.prepared import Prepared
 from prober.ledger.tables import exemplars, moments, totals, totals_hourly
 
 Labels = tuple[tuple[str, str], ...]
@@ -79,45 +79,47 @@ def raise_totals(conn: Connection, location: str, wall: float, rise: Rise) -> No
         {"location": location, "name": name, "labels": canonical(labels), "value": amount}
         for (name, labels), amount in sorted(rise.amounts.items())
     ]
-    _add(conn, totals, rows)
-    _add(conn, totals_hourly, [{**row, "hour": int(wall // 3600)} for row in rows])
+    hour = int(wall // 3600)
+    _upsert(conn.dialect.name, totals).write_each(conn, rows)
+    _upsert(conn.dialect.name, totals_hourly).write_each(conn, [{**row, "hour": hour} for row in rows])
     if rise.exemplars:
         shown = [
             {"location": location, "name": name, "labels": canonical(labels), "probe_id": exemplar.probe,
              "trace_id": exemplar.trace_id, "value": value, "at": wall}
             for (name, labels), (exemplar, value) in sorted(rise.exemplars.items())
         ]  # fmt: skip
-        conn.execute(_replace(conn.dialect.name, exemplars, ("probe_id", "trace_id", "value", "at")), shown)
+        _replace(conn.dialect.name, exemplars, ("probe_id", "trace_id", "value", "at")).write_each(conn, shown)
     if rise.moments:
         latest = [
             {"location": location, "name": name, "labels": canonical(labels), "at": wall}
             for name, labels in sorted(rise.moments)
         ]
-        conn.execute(_replace(conn.dialect.name, moments, ("at",)), latest)
+        _replace(conn.dialect.name, moments, ("at",)).write_each(conn, latest)
 
 
+@lru_cache(maxsize=10_000)
 def canonical(labels: Labels) -> str:
     """Labels, sorted by name, as the text that names their row."""
     return json.dumps(dict(labels), separators=(",", ":"))
 
 
-def _add(conn: Connection, table: Table, rows: list[dict[str, object]]) -> None:
-    conn.execute(_upsert(conn.dialect.name, table), rows)
-
-
 @cache
-def _upsert(dialect: str, table: Table) -> Insert:
+def _upsert(dialect: str, table: Table) -> Prepared:
     statement = insert(dialect, table)
-    return statement.on_conflict_do_update(
-        index_elements=list(table.primary_key.columns),
-        set_={"value": table.c.value + statement.excluded.value},
+    return Prepared(
+        statement.on_conflict_do_update(
+            index_elements=list(table.primary_key.columns),
+            set_={"value": table.c.value + statement.excluded.value},
+        )
     )
 
 
 @cache
-def _replace(dialect: str, table: Table, columns: tuple[str, ...]) -> Insert:
+def _replace(dialect: str, table: Table, columns: tuple[str, ...]) -> Prepared:
     statement = insert(dialect, table)
-    return statement.on_conflict_do_update(
-        index_elements=list(table.primary_key.columns),
-        set_={name: statement.excluded[name] for name in columns},
+    return Prepared(
+        statement.on_conflict_do_update(
+            index_elements=list(table.primary_key.columns),
+            set_={name: statement.excluded[name] for name in columns},
+        )
     )
