@@ -15,7 +15,20 @@ from prober.errors import Unanswered, Unreadable
 from prober.ledger import observing, planning, publishing, settling
 from prober.ledger.opening import open_for_writing
 from prober.ledger.tables import candidates, deliveries, sightings, steps
-from prober.model import Answer, Batch, Channel, ChannelKind, How, Key, KeyKind, Message, Reading, Scenario
+from prober.model import (
+    Answer,
+    Batch,
+    Channel,
+    ChannelKind,
+    How,
+    Key,
+    KeyKind,
+    Message,
+    Publication,
+    Reading,
+    Scenario,
+    Step,
+)
 from prober.stages import decide, notice
 from tests.flow.rig import KEYRING, LOCATION, SCENARIO, total
 
@@ -322,17 +335,13 @@ def test_step_that_somebody_else_took_is_not_ours(book: Book) -> None:
     """A claim returns only the steps whose state it changed itself."""
     book.plan()
 
-    def snatch(conn: Connection, _cursor: object, statement: str, *_: object) -> None:
-        if statement.startswith("UPDATE steps") and not snatched:
-            snatched.append(statement)
-            conn.exec_driver_sql("UPDATE steps SET state = 'taken', taken_by = 'another'")
-
-    from sqlalchemy import event
-
-    snatched: list[str] = []
-    event.listen(book.engine, "before_cursor_execute", snatch)
-    assert book.claim(0) == ()
-    event.remove(book.engine, "before_cursor_execute", snatch)
     with book.engine.begin() as conn:
+
+        def snatch(_step: Step, _publication: Publication) -> str:
+            conn.exec_driver_sql("UPDATE steps SET state = 'taken', taken_by = 'another'")
+            return ""
+
+        claimed = publishing.claim_steps(conn, LOCATION, START, "test", announce=snatch)
+        assert claimed.steps == ()
         assert conn.execute(select(steps.c.taken_by)).scalar_one() == "another"
     assert book.total("slots_total", state="started") == 0
