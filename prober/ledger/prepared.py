@@ -101,9 +101,9 @@ class _Form:
         self._places: list[tuple[str, int | None, Any, Callable[[Any], Any] | None]] = []
         for place in state.positiontup or ():
             name, number = parts.get(place, (place, None))
-            if name not in about:
-                name = ""  # the statement's own value
-            self._places.append((name, number, state.parameters[place], state.processors.get(place)))
+            kind = compiled.binds[name].type.dialect_impl(conn.dialect)
+            given = name if name in about else ""  # else it is the statement's own
+            self._places.append((given, number, state.parameters[place], kind.bind_processor(conn.dialect)))
 
     def values(self, about: About) -> list[Any]:
         """The values in the order in which the text asks for them."""

@@ -70,6 +70,7 @@ def test_text_is_made_fit_for_every_database(conn: Connection) -> None:
     """NUL and halves of characters are replaced, here as everywhere."""
     PUT.write(conn, row("a\0b\ud800é"))
     assert names(conn) == ["a?b?é"]
+    assert [each.name for each in NAMED.all(conn, {"names": ["x", "a\0b\ud800é"], "over": 0.0})] == ["a?b?é"]
 
 
 def test_counts_say_what_was_written(conn: Connection) -> None:
@@ -91,8 +92,7 @@ def test_an_error_is_sqlalchemys(conn: Connection) -> None:
     """Whoever looks for the kind of an error finds it, and the savepoint takes back what its inside wrote, alone."""
     PUT.write(conn, row("a"))
     with pytest.raises(IntegrityError), savepoint(conn):
-        PUT.write(conn, row("b"))
-        PUT.write(conn, row("a"))
+        PUT.write_each(conn, [row("b"), row("a")])
     with savepoint(conn):
         PUT.write(conn, row("c"))
     assert names(conn) == ["a", "c"]
