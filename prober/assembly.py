@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from importlib import import_module
@@ -11,11 +11,13 @@ from typing import Any, Protocol
 
 import structlog
 
+from prober.acts import Acts
 from prober.clock import Clock
 from prober.config import Settings, validate_adapter
 from prober.draft import Drafting
-from prober.errors import ConfigurationError, TargetError
+from prober.errors import ConfigurationError, LedgerError, TargetError
 from prober.findings import Examined
+from prober.ledger.acting import record_acts
 from prober.ledger.ledger import Ledger
 from prober.marker import Keyring, SigningKey
 from prober.model import Channel
@@ -125,12 +127,12 @@ WITNESSES: Mapping[str, WitnessMaker] = {"s3": _ses}
 class Examine(Protocol):
     """What ``observers/ADAPTER_examination.py`` offers as ``examine``.
 
-    It asks what its provider can tell about this account and these channels, and posts only with ``post``. Raises
-    ConfigurationError; whatever the provider does is in its findings.
+    It asks what its provider can tell about this account and these channels, and posts only with ``post``; ``acts`` are
+    told what it changed. Raises ConfigurationError; whatever the provider does is in its findings.
     """
 
     async def __call__(
-        self, name: str, raw: Mapping[str, Any], channels: tuple[Channel, ...], clock: Clock, *, post: bool
+        self, name: str, raw: Mapping[str, Any], channels: tuple[Channel, ...], clock: Clock, *, post: bool, acts: Acts
     ) -> Examined: ...
 
 
@@ -231,16 +233,21 @@ async def open_flow(
     ``tell`` is told in a sentence what of that could not be verified. Raises ConfigurationError, also where the
     target's channels or subscribers are not only ours. ``short_lived`` overrules the configuration by SHORT_LIVED.
     """
+    by, opened = this_process(), list[object]()
+    # Called last, when nobody can do anything any more.
+    stack.push_async_callback(_record_all_acts, ledger, settings.location, by, opened)
     target = await stack.enter_async_context(make_target(settings, clock))
+    opened.append(target)
     made = [_watch(settings, name, clock, short_lived=short_lived) for name in settings.observers]
     watches = tuple(watch for watch in made if watch is not None)
     for watch in watches:
-        await stack.enter_async_context(watch.observer)
+        opened.append(await stack.enter_async_context(watch.observer))
     witnesses = [
         await stack.enter_async_context(WITNESSES[raw["adapter"]](name, raw, clock))
         for name, raw in settings.observers.items()
         if raw["adapter"] in WITNESSES
     ]
+    opened += witnesses
     if doubt := await verify_target(target, settings):
         tell(doubt)
     traces = None
@@ -256,11 +263,18 @@ async def open_flow(
         clock=clock,
         keyring=keyring(settings),
         location=settings.location,
-        taken_by=this_process(),
+        taken_by=by,
         witnesses=tuple(witnesses),
         upkeep=settings.limits.upkeep,
         traces=traces,
     )
+
+
+async def _record_all_acts(ledger: Ledger, location: str, by: str, opened: Iterable[object]) -> None:
+    try:
+        await record_acts(ledger, location, by, opened, whole=True)
+    except LedgerError as error:
+        structlog.get_logger().error("What was asked of others is not on record.", action="unaudited", why=str(error))
 
 
 def _watch(settings: Settings, name: str, clock: Clock, *, short_lived: bool) -> Watch | None:

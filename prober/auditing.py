@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from prober.acts import Act
 from prober.clock import Clock
 from prober.errors import TargetError, Unreadable
 from prober.ledger import acting
@@ -37,7 +38,7 @@ class Audit:
             yield answers
             return
         now = self.clock.now().wall
-        wanted = [acting.Act(kind, place, subject, probe, self.by, now) for subject, probe in subjects.items()]
+        wanted = [Act(kind, place, subject, probe, self.by, now) for subject, probe in subjects.items()]
         numbers = await self.ledger.write(acting.begin, self.location, wanted)
         try:
             yield answers
@@ -47,7 +48,7 @@ class Audit:
         await self._end(numbers, wanted, answers, UNTOLD)
 
     async def _end(
-        self, numbers: tuple[int, ...], wanted: list[acting.Act], answers: Mapping[str, str], otherwise: str
+        self, numbers: tuple[int, ...], wanted: list[Act], answers: Mapping[str, str], otherwise: str
     ) -> None:
         assert self.ledger is not None  # noqa: S101 - asked for above
         told = {number: answers.get(act.subject, otherwise) for number, act in zip(numbers, wanted, strict=True)}

@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from prober.acts import Acting, Acts
 from prober.aside import aside
 from prober.assembly import bounds, examiner, keyring, make_target
 from prober.clock import Clock
 from prober.config import Settings
-from prober.errors import ConfigurationError, OwnFault, TargetError
+from prober.errors import ConfigurationError, LedgerError, OwnFault, TargetError
 from prober.findings import (
     ClockReading,
     Examined,
@@ -25,11 +26,15 @@ from prober.findings import (
     warning,
     wrong,
 )
+from prober.ledger.acting import record
 from prober.ledger.examination import examine_ledger, first_uses
+from prober.ledger.ledger import Ledger
+from prober.ledger.owner import claim_ledger
 from prober.marker import Keyring, Standing, find, mint, mint_content_id
 from prober.own_clock import examine_own_clock
+from prober.processes import this_process
 from prober.safety import Inventory, examine_safety
-from prober.targets import Examinable, Listing
+from prober.targets import Examinable, Listing, Target
 
 EXAMINED_WITHIN = 8.0
 """Seconds that one part may take, its target's and provider's time included."""
@@ -54,15 +59,16 @@ async def examine_all(scope: Scope, clock: Clock) -> tuple[Examined, ...]:
     """All parts side by side, in the order in which they are read. Raises ConfigurationError."""
     settings = scope.settings
     bounds(settings)  # a wrong target is said before anything is asked
+    acts = Acts(clock)
     parts: dict[str, Awaitable[Examined]] = {
         "keys": aside(lambda: _keys(scope, clock.now().wall), "keys"),
         "clock": aside(lambda: Examined("clock", (examine_own_clock(),)), "clock"),
         "ledger": aside(lambda: Examined("ledger", _ledger(scope.ledger)), "ledger"),
-        "target": _target(settings, clock),
+        "target": _target(settings, clock, acts),
     }
     for name, raw in settings.observers.items():
         channels = tuple(channel for channel in settings.channels.values() if channel.observer == name)
-        parts[name] = examiner(raw["adapter"])(name, raw, channels, clock, post=scope.post)
+        parts[name] = examiner(raw["adapter"])(name, raw, channels, clock, post=scope.post, acts=acts)
     examined = await asyncio.gather(*(_bounded(part, work) for part, work in parts.items()), return_exceptions=True)
     done: dict[str, Examined] = {}
     for part, answer in zip(parts, examined, strict=True):
@@ -71,7 +77,23 @@ async def examine_all(scope: Scope, clock: Clock) -> tuple[Examined, ...]:
         done[part] = answer
     readings = tuple(reading for each in done.values() for reading in each.clocks)
     done["clock"] = _with_others(done["clock"], readings)
+    unrecorded = await _record(scope, acts)
+    done["ledger"] = replace(done["ledger"], findings=(*done["ledger"].findings, *unrecorded))
     return (_configuration(settings), *done.values())
+
+
+async def _record(scope: Scope, acts: Acts) -> tuple[Finding, ...]:
+    """Put on record what the examination itself changed outside: messages that it posted, tokens that it fetched."""
+    done = acts.take(whole=True)
+    if not done or not scope.ledger:
+        return ()
+    try:
+        async with Ledger(scope.ledger) as ledger:
+            await ledger.write(claim_ledger, scope.settings.environment)
+            await ledger.write(record, scope.settings.location, this_process(), done)
+    except LedgerError as error:
+        return (warning("audit", f"what this examination did is not on record: {error}", "mend the ledger"),)
+    return ()
 
 
 async def _bounded(part: str, work: Awaitable[Examined]) -> Examined:
@@ -142,20 +164,28 @@ def _round_trip(ring: Keyring, now: float) -> Finding:
     return ok("round trip", "a marker and a content id verify")
 
 
-async def _target(settings: Settings, clock: Clock) -> Examined:
+async def _target(settings: Settings, clock: Clock, acts: Acts) -> Examined:
     """What the target says about itself, then what it has."""
     try:
         target = make_target(settings, clock)
     except OwnFault as error:
         return Examined("target", (wrong("credentials", str(error), "correct the target's token"),))
-    async with target:
-        examined = Examined("target", (unknown("contract", "this target cannot be examined without publishing"),))
-        if isinstance(target, Examinable):
-            examined = await target.examine()
-        if any(finding.subject in _HEARD and finding.state is not State.OK for finding in examined.findings):
-            lost = unknown("allow-list", "not verified: the target was not heard", "mend the target's lines first")
-            return replace(examined, findings=(*examined.findings, lost))
-        return replace(examined, findings=(*examined.findings, *await _safety(target, settings)))
+    try:
+        async with target as entered:
+            return await _target_examined(entered, settings)
+    finally:
+        if isinstance(target, Acting):
+            acts.add(target.acts.take(whole=True))
+
+
+async def _target_examined(target: Target, settings: Settings) -> Examined:
+    examined = Examined("target", (unknown("contract", "this target cannot be examined without publishing"),))
+    if isinstance(target, Examinable):
+        examined = await target.examine()
+    if any(finding.subject in _HEARD and finding.state is not State.OK for finding in examined.findings):
+        lost = unknown("allow-list", "not verified: the target was not heard", "mend the target's lines first")
+        return replace(examined, findings=(*examined.findings, lost))
+    return replace(examined, findings=(*examined.findings, *await _safety(target, settings)))
 
 
 async def _safety(target: object, settings: Settings) -> tuple[Finding, ...]:

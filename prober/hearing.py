@@ -37,8 +37,8 @@ async def hear(flow: Flow, witness: Witness) -> tuple[int, int]:
     if done:
         event = f"{len(done)} events of SES that are on record"
         async with audit_of(flow).asking("forget", witness.name, {event: ""}) as answers:
-            await witness.forget(done)
-            answers[event] = "deleted"
+            stay = await witness.forget(done)
+            answers[event] = f"deleted but for {stay}" if stay else "deleted"
     return len(done), new
 
 

@@ -17,7 +17,7 @@ from prober.clock import Clock, Instant
 from prober.errors import LedgerError, OwnFault, TargetError, Unreadable
 from prober.judge import judge
 from prober.ledger import observing, planning, publishing, settling, slots
-from prober.ledger.acting import Act, begin, end
+from prober.ledger.acting import record_acts
 from prober.ledger.ledger import Ledger
 from prober.ledger.reading import ProbeRecord
 from prober.marker import Keyring, find
@@ -179,6 +179,7 @@ async def observe(flow: Flow, watch: Watch) -> Mapping[str, str]:
 async def _record_blind(flow: Flow, watch: Watch, error: Unreadable, begun: Instant) -> None:
     name = watch.observer.name
     await flow.ledger.write(observing.record_unreadable, flow.location, name, error, begun, now=flow.clock.now())
+    await _record_acts(flow)
 
 
 async def _observe(flow: Flow, watch: Watch) -> Mapping[str, str]:
@@ -204,14 +205,14 @@ async def _observe(flow: Flow, watch: Watch) -> Mapping[str, str]:
         retention=flow.upkeep.retention.success,
     )
     await flow.ledger.write(observing.record, flow.location, observed, flow.clock.now())
-    if batch.controls:
-        posted = [
-            Act("control", control.channel, "", "", flow.taken_by, control.sent.wall) for control in batch.controls
-        ]
-        numbers = await flow.ledger.write(begin, flow.location, posted)
-        answers = {n: f"posted {c.id}".strip() for n, c in zip(numbers, batch.controls, strict=True)}
-        await flow.ledger.write(end, answers, max(control.answered.wall for control in batch.controls))
+    await _record_acts(flow)
     return {name: f"{blindness.reason}: {blindness.detail}" for name, blindness in batch.blind.items()}
+
+
+async def _record_acts(flow: Flow) -> None:
+    """Put on record what target, observers and witnesses did of their own accord. Raises LedgerError."""
+    who = (flow.target, *(watch.observer for watch in flow.watches), *flow.witnesses)
+    await record_acts(flow.ledger, flow.location, flow.taken_by, who)
 
 
 async def _read(flow: Flow, watch: Watch, cursor: str | None) -> Batch:

@@ -7,12 +7,13 @@ import sys
 import time
 from typing import Any
 
+from prober.acts import Act
 from prober.cli.options import load_for, one_of
 from prober.cli.report import instant_option
 from prober.clock import rfc3339
 from prober.config import default_ledger_path
 from prober.errors import ConfigurationError
-from prober.ledger.acting import Act, acts_between
+from prober.ledger.acting import acts_between
 from prober.ledger.opening import open_for_reading
 from prober.report.lines import printable
 from prober.report.values import json_text

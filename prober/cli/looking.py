@@ -90,7 +90,8 @@ def audit(
 ) -> None:
     """List every request that changed something outside: when, what, where, its answer, for which probe, by whom.
 
-    Publishing and its steps, withdrawals and removals, control messages, and what provision makes.
+    Publishing and its steps, withdrawals and removals, control messages, what provision makes, what is deleted from
+    queues, and access tokens that were fetched.
     """
     from prober.cli.audit import audit_command
 

@@ -48,6 +48,7 @@ async def _provided(
 
     from prober.assembly import bounds, make_target
     from prober.auditing import Audit
+    from prober.ledger.acting import record_acts
     from prober.ledger.ledger import Ledger
     from prober.ledger.owner import claim_ledger
     from prober.processes import this_process
@@ -68,7 +69,11 @@ async def _provided(
                     kept = await stack.enter_async_context(Ledger(found.ledger))
                     await kept.write(claim_ledger, found.settings.environment)
                 audit = Audit(kept, SystemClock(), found.settings.location, this_process())
-                done = await provision(target, limits, dry_run=dry_run, audit=audit)
+                try:
+                    done = await provision(target, limits, dry_run=dry_run, audit=audit)
+                finally:
+                    if kept is not None:
+                        await record_acts(kept, audit.location, audit.by, [target], whole=True)
         return found.target, done, to_configure(limits, done)
 
 

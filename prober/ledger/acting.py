@@ -2,43 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
 
+from prober.acts import Act, Acting
+from prober.errors import LedgerError
 from prober.ledger.audit_tables import acts
+from prober.ledger.ledger import Ledger
 from prober.ledger.tables import steps
-
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """One request that changes something outside. ``began`` and ``ended`` are wall seconds.
-
-    ``place`` says where: a channel, an observer, the target, or method and URL. ``answer`` is '' while none is on
-    record: then it may have been done or not.
-    """
-
-    kind: str
-    place: str
-    subject: str
-    probe: str = ""
-    by: str = ""
-    began: float = 0.0
-    ended: float | None = None
-    answer: str = ""
 
 
 def begin(conn: Connection, location: str, wanted: Sequence[Act]) -> tuple[int, ...]:
     """Put on record that these are about to be asked for; returns their numbers."""
     numbers = []
     for act in wanted:
-        row = {"location": location, "kind": act.kind, "place": act.place[:400], "subject": act.subject[:1000],
-               "probe_id": act.probe, "taken_by": act.by, "began": act.began, "answer": ""}  # fmt: skip
-        inserted = conn.execute(acts.insert(), row).inserted_primary_key
+        inserted = conn.execute(acts.insert(), _row(location, act)).inserted_primary_key
         numbers.append(int(inserted[0]) if inserted else 0)
     return tuple(numbers)
+
+
+def record(conn: Connection, location: str, by: str, done: Sequence[Act]) -> None:
+    """Put on record what a process has asked for, with its answers; of several in one the subject says the number."""
+    for act in done:
+        subject = act.subject if act.number == 1 else f"{act.number} times {act.subject}"
+        row = _row(location, replace(act, subject=subject, by=by)) | {"ended": act.ended, "answer": act.answer[:1000]}
+        conn.execute(acts.insert(), row)
+
+
+async def record_acts(ledger: Ledger, location: str, by: str, who: Iterable[object], *, whole: bool = False) -> None:
+    """Put on record what these did of their own accord; ``whole``: nothing is gathered on.
+
+    Raises LedgerError; it is then tried again.
+    """
+    for each in who:
+        if not isinstance(each, Acting) or not (done := each.acts.take(whole=whole)):
+            continue
+        try:
+            await ledger.write(record, location, by, done)
+        except LedgerError:
+            each.acts.add(done)
+            raise
+
+
+def _row(location: str, act: Act) -> dict[str, Any]:
+    return {"location": location, "kind": act.kind, "place": act.place[:400], "subject": act.subject[:1000],
+            "probe_id": act.probe, "taken_by": act.by, "began": act.began, "answer": ""}  # fmt: skip
 
 
 def end(conn: Connection, answers: Mapping[int, str], now: float) -> None:

@@ -96,8 +96,8 @@ class Witness(Protocol):
     async def hear(self) -> tuple[Hearsay, ...]:
         """What is there now, without waiting; what is not forgotten comes again. Raises Unreadable."""
 
-    async def forget(self, heard: Sequence[Hearsay]) -> None:
-        """These are on record, or none of ours. Raises Unreadable; they then come again."""
+    async def forget(self, heard: Sequence[Hearsay]) -> int:
+        """These are on record; returns how many stay and come again. Raises Unreadable; then all do."""
 
     async def suppressed(self, address: str) -> Waypoint | None:
         """Since when and why the provider holds back all mail to an address; None when it does not, or will not say.

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, model_validator
 
+from prober.acts import Acts
 from prober.clean_up import Lying, Removal
 from prober.clock import Clock, Instant, wait_for_any
 from prober.durations import parse_duration
@@ -106,6 +107,7 @@ class DiscordObserver:
 
     def __init__(self, name: str, settings: DiscordSettings, channels: tuple[Channel, ...], clock: Clock) -> None:
         self.name = name
+        self.acts = Acts(clock)
         self.channels = tuple(channel.name for channel in channels)
         self.poll = settings.poll
         self.reads_per_minute: float | None = HISTORY_PER_MINUTE
@@ -297,7 +299,9 @@ class DiscordObserver:
         """A control message whose showing proves sight: for a while the one that was posted and never shown."""
         posted = self._unproven.get(channel.name)
         if posted is None or self._clock.now().since(posted[1].answered) > _CONTROL_SERVES:
-            posted = self._unproven[channel.name] = await self._post_control(channel)
+            with self.acts.asking("control", channel.name, "") as answer:
+                posted = self._unproven[channel.name] = await self._post_control(channel)
+                answer.append(f"posted {posted[0]}")
         return posted
 
     async def _post_control(self, channel: Channel) -> tuple[str, Control]:

@@ -5,9 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from prober.acts import Acts
 from prober.clock import Clock
 from prober.errors import Unreadable
-from prober.findings import Examined, Finding, clock_of_date, examine_posts, ok, unknown, unread, warning, wrong
+from prober.findings import (
+    ClockReading,
+    Examined,
+    Finding,
+    clock_of_date,
+    examine_posts,
+    ok,
+    unknown,
+    unread,
+    warning,
+    wrong,
+)
 from prober.model import Channel
 from prober.observers.discord import DiscordObserver, DiscordSettings
 from prober.observers.discord_permissions import missing, permissions
@@ -25,7 +37,7 @@ _ANSWERED_WITHIN: Final = 5.0
 
 
 async def examine(
-    name: str, raw: Mapping[str, Any], channels: tuple[Channel, ...], clock: Clock, *, post: bool
+    name: str, raw: Mapping[str, Any], channels: tuple[Channel, ...], clock: Clock, *, post: bool, acts: Acts
 ) -> Examined:
     """Ask over REST; no session of the gateway is spent. With ``post`` a message of our own goes to each channel.
 
@@ -45,7 +57,7 @@ async def examine(
             findings.append(await _sessions(rest))
         findings += [await _channel(rest, channel, str(me.get("id"))) for channel in channels]
     if post:
-        posted, stamped = await _post(name, settings, channels, clock)
+        posted, stamped = await _post(name, settings, channels, clock, acts)
         findings, clocks = [*findings, *posted], (*clocks, *stamped)
     return Examined(name, tuple(findings), clocks)
 
@@ -101,10 +113,14 @@ async def _channel(rest: DiscordRest, channel: Channel, bot: str) -> Finding:
     return ok(subject, "the bot may see, read and post")
 
 
-async def _post(name: str, settings: DiscordSettings, channels: tuple[Channel, ...], clock: Clock) -> Any:
+async def _post(
+    name: str, settings: DiscordSettings, channels: tuple[Channel, ...], clock: Clock, acts: Acts
+) -> tuple[tuple[Finding, ...], tuple[ClockReading, ...]]:
     quiet = settings.model_copy(update={"mode": "rest"})
+    quietly = DiscordObserver(name, quiet, channels, clock)
+    quietly.acts = acts
     try:
-        async with DiscordObserver(name, quiet, channels, clock) as observer:
+        async with quietly as observer:
             return examine_posts(name, await observer.read(None))
     except Unreadable as error:
         return (unread("posting", error),), ()

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from prober.acts import Acts
 from prober.clean_up import Lying, Removal
 from prober.clock import Clock, Instant, wait_for_any
 from prober.errors import Unreadable
@@ -49,7 +50,8 @@ class ImapObserver:
         self._junk = "" if settings.junk in ("auto", "none") else settings.junk
         self._entered = False
         self._finds_junk = settings.junk == "auto"
-        self._tokens = Tokens(settings, settings.oauth2, clock) if settings.oauth2 is not None else None
+        self.acts = Acts(clock)
+        self._tokens = Tokens(settings, settings.oauth2, clock, self.acts) if settings.oauth2 is not None else None
         self._removal = ImapRemoval(settings, self._tokens)
 
     async def __aenter__(self) -> Self:

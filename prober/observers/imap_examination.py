@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from prober.acts import Acts
 from prober.aside import aside
 from prober.clock import Clock
 from prober.errors import Unreadable
@@ -23,7 +24,7 @@ _TOLD = ("IDLE", "UIDPLUS", "MOVE", "SPECIAL-USE", "X-GM-EXT-1")
 
 
 async def examine(
-    name: str, raw: Mapping[str, Any], channels: tuple[Channel, ...], clock: Clock, *, post: bool
+    name: str, raw: Mapping[str, Any], channels: tuple[Channel, ...], clock: Clock, *, post: bool, acts: Acts
 ) -> Examined:
     """Log in once, look at the folders, log out. Raises ConfigurationError; the rest is in the findings.
 
@@ -37,7 +38,7 @@ async def examine(
         }
     )
     lifeline = Lifeline()
-    tokens = Tokens(quick, quick.oauth2, clock) if quick.oauth2 is not None else None
+    tokens = Tokens(quick, quick.oauth2, clock, acts) if quick.oauth2 is not None else None
     try:
         found = await aside(lambda: _look(quick, lifeline, tokens), f"{name}-examination")
         return Examined(name, (*found, *_replaced(tokens)))

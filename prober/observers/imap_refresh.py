@@ -36,10 +36,11 @@ class RefreshToken:
                 raise Unreadable("login_refused", f"{self._file} holds no refresh token; write it there, in one line")
         return self._value
 
-    def replace(self, value: str) -> None:
-        """The provider has replaced it: keep the new one, in the file where there is one."""
+    def replace(self, value: str) -> tuple[str, ...]:
+        """The provider may have replaced it: keep the new one, in the file where there is one; returns what was done,
+        in words for the record."""
         if value == self._value:
-            return
+            return ()
         self._value = value
         trouble = "there is no refresh_token_file to keep it in"
         if self._file is not None:
@@ -52,6 +53,7 @@ class RefreshToken:
                 why=trouble,
             )
         self.trouble = trouble
+        return (f"refresh token replaced, {'in memory only' if trouble else 'kept in its file'}",)
 
 
 def _read(path: Path) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import SplitResult, quote_plus, urlencode, urlsplit
 
 from prober import __version__
+from prober.acts import Acts, place_of
 from prober.clock import Clock
 from prober.errors import Unreadable
 from prober.grants import Grant, life_of
@@ -22,12 +23,13 @@ _MOST_BYTES = 65_536
 
 
 class Tokens:
-    """The tokens of ``settings.oauth2``. All methods may be called in any thread."""
+    """The tokens of ``settings.oauth2``. All methods may be called in any thread; ``acts`` are told of each request."""
 
-    def __init__(self, settings: ImapSettings, oauth2: OAuth2Settings, clock: Clock) -> None:
+    def __init__(self, settings: ImapSettings, oauth2: OAuth2Settings, clock: Clock, acts: Acts) -> None:
         self._settings = settings
         self._oauth2 = oauth2
         self._clock = clock
+        self._acts = acts
         self._lock = threading.Lock()
         self._grant: Grant | None = None
         self.refresh = RefreshToken(oauth2)
@@ -41,7 +43,8 @@ class Tokens:
             if self._grant is not None and self._grant.is_fresh(self._clock.now()):
                 return self._grant.token, False
             try:
-                self._grant = self._fetch(lifeline)
+                with self._acts.asking("token", place_of("POST", self._settings.token_url), self._oauth2.grant) as told:
+                    self._grant = self._fetch(lifeline, told)
             except Unreadable:
                 if self._grant is None or not self._grant.is_alive(self._clock.now()):
                     raise
@@ -54,7 +57,8 @@ class Tokens:
             if self._grant is not None and self._grant.token == token:
                 self._grant = None
 
-    def _fetch(self, lifeline: Lifeline) -> Grant:
+    def _fetch(self, lifeline: Lifeline, told: list[str]) -> Grant:
+        """A new token; what its endpoint did is put into ``told``, in words for the record. Raises Unreadable."""
         asked = self._clock.now()
         refresh_token = self.refresh.current() if self._oauth2.grant == "refresh_token" else ""
         body = self._form(refresh_token)
@@ -69,8 +73,10 @@ class Tokens:
             raise self._refused(status, document, hide)
         rotated = document.get("refresh_token")
         if self._oauth2.grant == "refresh_token" and isinstance(rotated, str) and rotated:
-            self.refresh.replace(rotated)
-        return Grant(token, asked, life_of(document, token, asked))
+            told += self.refresh.replace(rotated)
+        grant = Grant(token, asked, life_of(document, token, asked))
+        told.insert(0, f"granted for {grant.life:.0f} s")
+        return grant
 
     def _form(self, refresh_token: str) -> bytes:
         oauth2 = self._oauth2

@@ -10,6 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
+from prober.acts import Acts
 from prober.clean_up import Lying, Removal
 from prober.clock import Clock, Instant, wait_for_any
 from prober.errors import Unreadable
@@ -59,6 +60,7 @@ class S3Observer:
     def __init__(self, name: str, settings: S3Settings, channels: tuple[Channel, ...], clock: Clock) -> None:
         self.name = name
         self.channels = tuple(channel.name for channel in channels)
+        self.acts = Acts(clock)
         self.poll: float | None = settings.used_poll
         self.reads_per_minute: float | None = None
         self.removals_per_minute: float | None = None
@@ -98,6 +100,8 @@ class S3Observer:
                 self._client,
                 self._settings,
                 self._clock,
+                self.acts,
+                self.name,
                 hear=self._hear,
                 changed=self._change,
                 has=self._announced,

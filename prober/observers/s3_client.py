@@ -16,6 +16,7 @@ from botocore import exceptions as aws
 from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 
+from prober.acts import Acts
 from prober.clock import Clock, Instant
 from prober.errors import Unreadable
 from prober.observers.s3_errors import Absent, cause, closed, failed, refused
@@ -152,15 +153,25 @@ class AwsClient:
             )
             return [Received(str(raw["Body"]), str(raw["ReceiptHandle"])) for raw in answer.get("Messages", ())]
 
-    def delete(self, queue_url: str, messages: Sequence[Received]) -> None:
-        """Delete messages of a queue; one that stays comes again, which does no harm."""
+    def delete(self, queue_url: str, messages: Sequence[Received]) -> int:
+        """Delete messages of a queue; returns how many stay. One that stays comes again, which does no harm."""
+        stay = 0
         for start in range(0, len(messages), _MOST_AT_ONCE):
             entries = [
                 {"Id": str(at), "ReceiptHandle": message.receipt}
                 for at, message in enumerate(messages[start : start + _MOST_AT_ONCE])
             ]
             with self._asking(f"tell the queue {_queue_name(queue_url)} what was handled"):
-                self._client("sqs").delete_message_batch(QueueUrl=queue_url, Entries=entries)
+                answer = self._client("sqs").delete_message_batch(QueueUrl=queue_url, Entries=entries)
+                stay += len(answer.get("Failed", ()))
+        return stay
+
+    def forget(self, queue_url: str, what: str, messages: Sequence[Received], acts: Acts, place: str) -> None:
+        """Delete messages of a queue, on record as ``what``."""
+        if messages:
+            with acts.asking("forget", place, f"{what} of the queue {_queue_name(queue_url)}", len(messages)) as answer:
+                stay = self.delete(queue_url, messages)
+                answer.append(deleted(stay))
 
     def ask(self, service: str, operation: str, doing: str, **parameters: Any) -> dict[str, Any]:
         """Any other call, its answer as boto3 gives it."""
@@ -261,6 +272,11 @@ def _wall(modified: Any) -> int:
     if not isinstance(modified, datetime) or modified.tzinfo is None:
         raise ValueError("no time of S3's")
     return int(modified.timestamp())
+
+
+def deleted(stay: int) -> str:
+    """How a queue answered: all is deleted, but for those that stay."""
+    return f"deleted but for {stay}" if stay else "deleted"
 
 
 def _queue_name(url: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from prober.acts import Acts
 from prober.aside import aside
 from prober.clock import Clock
 from prober.errors import Unreadable
@@ -21,7 +22,7 @@ _SUBJECTS = {"auth": "credentials", "missing_bucket": "bucket", "missing_access"
 
 
 async def examine(
-    name: str, raw: Mapping[str, Any], channels: tuple[Channel, ...], clock: Clock, *, post: bool
+    name: str, raw: Mapping[str, Any], channels: tuple[Channel, ...], clock: Clock, *, post: bool, acts: Acts
 ) -> Examined:
     """List one page of the bucket and look at the queues; no message of a queue is taken, and nothing is posted.
 

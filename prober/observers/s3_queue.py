@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
+from prober.acts import Acts
 from prober.clock import Clock, Instant
 from prober.errors import Unreadable
 from prober.model import How, Waypoint
@@ -80,6 +81,7 @@ class QueueWatch:
 
     In the event loop ``hear`` is given what came, with whether only a read can tell more, and ``changed`` why the
     queue is not heard ('' when it is again). ``has`` says, in the thread, whether an object needs no fetching.
+    ``acts`` are told what is deleted, with ``place``.
     """
 
     def __init__(
@@ -87,6 +89,8 @@ class QueueWatch:
         client: AwsClient,
         settings: S3Settings,
         clock: Clock,
+        acts: Acts,
+        place: str,
         *,
         hear: Callable[[Sequence[Arrival], bool], None],
         changed: Callable[[str], None],
@@ -96,6 +100,7 @@ class QueueWatch:
         self._settings = settings
         self._queue_url = settings.queue_url or ""
         self._clock = clock
+        self._acts, self._place = acts, place
         self._hear, self._changed, self._has = hear, changed, has
         self._loop = asyncio.get_running_loop()
         self._stopping = threading.Event()
@@ -138,8 +143,7 @@ class QueueWatch:
                 continue
             if self._handle(notices, at):
                 handled.append(message)
-        if handled:
-            self._client.delete(self._queue_url, handled)
+        self._client.forget(self._queue_url, "a notification", handled, self._acts, self._place)
 
     def _is_ours(self, notice: Notice) -> bool:
         return notice.bucket == self._settings.bucket and notice.key.startswith(self._settings.prefix)

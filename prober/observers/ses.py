@@ -9,6 +9,7 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
+from prober.acts import Acts
 from prober.clock import Clock, Instant
 from prober.errors import Unreadable
 from prober.model import Hearsay, Waypoint
@@ -31,6 +32,7 @@ class SesWitness:
 
     def __init__(self, name: str, settings: S3Settings, clock: Clock) -> None:
         self.name = name
+        self.acts = Acts(clock)
         self._settings = settings
         self._clock = clock
         self._client: AwsClient | None = None
@@ -61,15 +63,19 @@ class SesWitness:
         if url is None:
             return ()
         client, lane = self._entered()
-        return await lane.do(partial(_take, client, url))
+        heard, useless = await lane.do(partial(_take, client, url))
+        what = "what is no event of a mail"
+        await lane.do(partial(client.forget, url, what, useless, self.acts, self.name))
+        return heard
 
-    async def forget(self, heard: Sequence[Hearsay]) -> None:
-        """Delete these from the queue. Raises Unreadable."""
+    async def forget(self, heard: Sequence[Hearsay]) -> int:
+        """Delete these from the queue; returns how many stay. Raises Unreadable."""
         url = self._settings.events_queue_url
-        if url is not None and heard:
-            client, lane = self._entered()
-            done = [Received("", hearsay.receipt) for hearsay in heard]
-            await lane.do(partial(client.delete, url, done))
+        if url is None or not heard:
+            return 0
+        client, lane = self._entered()
+        done = [Received("", hearsay.receipt) for hearsay in heard]
+        return await lane.do(partial(client.delete, url, done))
 
     async def suppressed(self, address: str) -> Waypoint | None:
         """Since when SES's account-wide suppression list holds back all mail to an address, and why.
@@ -98,7 +104,7 @@ class SesWitness:
         return self._client, self._lane
 
 
-def _take(client: AwsClient, url: str) -> tuple[Hearsay, ...]:
+def _take(client: AwsClient, url: str) -> tuple[tuple[Hearsay, ...], tuple[Received, ...]]:
     heard: list[Hearsay] = []
     useless: list[Received] = []
     while len(heard) + len(useless) < _MOST_EVENTS and (received := client.receive(url, 0)):
@@ -108,8 +114,7 @@ def _take(client: AwsClient, url: str) -> tuple[Hearsay, ...]:
                 useless.append(message)
             else:
                 heard.append(event)
-    client.delete(url, useless)
-    return tuple(heard)
+    return tuple(heard), tuple(useless)
 
 
 def _waypoint(found: Suppression) -> Waypoint:

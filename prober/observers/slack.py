@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 
 import aiohttp
 
+from prober.acts import Acts
 from prober.clean_up import Lying, Removal
 from prober.clock import Clock, Instant, wait_for_any
 from prober.errors import Unreadable
@@ -57,6 +58,7 @@ class SlackObserver:
 
     def __init__(self, name: str, settings: SlackSettings, channels: tuple[Channel, ...], clock: Clock) -> None:
         self.name = name
+        self.acts = Acts(clock)
         self.channels = tuple(channel.name for channel in channels)
         self.poll: float | None = settings.period
         at_once = min(len(channels), settings.limits.calls_at_once or len(channels))
@@ -291,7 +293,9 @@ class SlackObserver:
         """A control message whose showing proves sight: for a while the one that was posted and never shown."""
         posted = self._unproven.get(channel.address)
         if posted is None or self._clock.now().since(posted[1].answered) > _CONTROL_SERVES:
-            posted = self._unproven[channel.address] = await self._post_control(channel)
+            with self.acts.asking("control", channel.name, "") as answer:
+                posted = self._unproven[channel.address] = await self._post_control(channel)
+                answer.append(f"posted {posted[0]}")
         return posted
 
     async def _post_control(self, channel: Channel) -> tuple[str, Control]:

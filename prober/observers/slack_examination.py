@@ -7,9 +7,21 @@ from typing import Any
 
 import aiohttp
 
+from prober.acts import Acts
 from prober.clock import Clock
 from prober.errors import Unreadable
-from prober.findings import Examined, Finding, clock_of_date, examine_posts, ok, unknown, unread, warning, wrong
+from prober.findings import (
+    ClockReading,
+    Examined,
+    Finding,
+    clock_of_date,
+    examine_posts,
+    ok,
+    unknown,
+    unread,
+    warning,
+    wrong,
+)
 from prober.model import Channel
 from prober.observers.slack import SlackObserver, SlackSettings
 from prober.observers.slack_connection import WebApi, open_session
@@ -20,7 +32,7 @@ _INSTALL = "to the bot token's scopes of the Slack app and install it again"
 
 
 async def examine(
-    name: str, raw: Mapping[str, Any], channels: tuple[Channel, ...], clock: Clock, *, post: bool
+    name: str, raw: Mapping[str, Any], channels: tuple[Channel, ...], clock: Clock, *, post: bool, acts: Acts
 ) -> Examined:
     """Ask by both tokens. With ``post`` a message of our own goes to each channel and is looked for in its history.
 
@@ -43,7 +55,7 @@ async def examine(
         findings += [await _channel(bot, channel) for channel in channels]
         findings.append(await _socket_mode(settings, session, clock))
     if post:
-        posted, stamped = await _post(name, settings, channels, clock)
+        posted, stamped = await _post(name, settings, channels, clock, acts)
         findings, clocks = [*findings, *posted], (*clocks, *stamped)
     return Examined(name, tuple(findings), clocks)
 
@@ -90,10 +102,14 @@ async def _socket_mode(settings: SlackSettings, session: aiohttp.ClientSession, 
     return ok("socket mode", "Slack opens connections to the app token")
 
 
-async def _post(name: str, settings: SlackSettings, channels: tuple[Channel, ...], clock: Clock) -> Any:
+async def _post(
+    name: str, settings: SlackSettings, channels: tuple[Channel, ...], clock: Clock, acts: Acts
+) -> tuple[tuple[Finding, ...], tuple[ClockReading, ...]]:
     quiet = settings.model_copy(update={"mode": "web"})
+    quietly = SlackObserver(name, quiet, channels, clock)
+    quietly.acts = acts
     try:
-        async with SlackObserver(name, quiet, channels, clock) as observer:
+        async with quietly as observer:
             return examine_posts(name, await observer.read(None))
     except Unreadable as error:
         return (unread("posting", error),), ()

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from prober.acts import Acts
 from prober.clock import Clock
 from prober.durations import parse_duration
 from prober.errors import OwnFault
@@ -115,6 +116,7 @@ class Access:
         auth_scheme: str = "Bearer",
         secrets: tuple[str, ...] = (),
     ) -> None:
+        self.acts = Acts(clock)
         self._settings = settings
         self._clock = clock
         self._auth = (auth_header, f"{auth_scheme} ".lstrip())
@@ -180,7 +182,7 @@ class Access:
         if settings.token_file is not None:
             return TokenFile(settings.token_file)
         if settings.oauth2 is not None and self._token_client is not None:
-            return ClientCredentials(settings.oauth2, self._token_client, self._clock)
+            return ClientCredentials(settings.oauth2, self._token_client, self._clock, self.acts)
         if settings.token is not None:
             return FixedToken(checked(settings.token.get_secret_value().strip(), "the setting target.token"))
         return FixedToken()

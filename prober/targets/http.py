@@ -66,6 +66,7 @@ class HttpTarget:
             auth_scheme=settings.auth_scheme,
             secrets=tuple(self._own.values()),
         )
+        self.acts = self._access.acts
         forms: dict[str, RequestForm | None] = {action: getattr(settings.steps, action) for action in StepAction}
         forms |= {"status": settings.status, "withdraw": settings.withdraw, "health": settings.health}
         self._plans = {name: _plan(form, known_in(name, self._own)) for name, form in forms.items() if form}

@@ -57,6 +57,7 @@ class PublishingModule:
         self._settings = settings
         self._clock = clock
         self._access = Access(settings, clock)
+        self.acts = self._access.acts
         self._health_url = f"{settings.url}/health"
 
     async def __aenter__(self) -> Self:

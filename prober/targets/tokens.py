@@ -16,6 +16,7 @@ from urllib.parse import quote_plus, urlencode
 
 from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
 
+from prober.acts import Acts, place_of
 from prober.clock import Clock, Instant, rfc3339
 from prober.errors import OwnFault, TargetError
 from prober.grants import Grant, expiry, life_of
@@ -127,10 +128,11 @@ class ClientCredentials:
     """A token fetched by client credentials and renewed before its end: one renewal at a time, whose outcome all
     who waited for it share. While a renewal fails the old token serves to its end."""
 
-    def __init__(self, settings: ClientCredentialsSettings, client: HttpClient, clock: Clock) -> None:
+    def __init__(self, settings: ClientCredentialsSettings, client: HttpClient, clock: Clock, acts: Acts) -> None:
         self._settings = settings
         self._client = client
         self._clock = clock
+        self._acts = acts
         self._lock = asyncio.Lock()
         self._attempts = 0
         self._grant: Grant | None = None
@@ -154,7 +156,9 @@ class ClientCredentials:
     async def _renew(self) -> None:
         asked = self._clock.now()
         try:
-            self._grant = self._granted(await self._client.exchange(self._request()), asked)
+            with self._acts.asking("token", place_of("POST", self._settings.token_url), "client_credentials") as told:
+                self._grant = self._granted(await self._client.exchange(self._request()), asked)
+                told.append(f"granted for {self._grant.life:.0f} s")
             self._failure = None
         except TargetError as error:
             self._failure = error if isinstance(error, OwnFault) else _unusable(error.title, error.detail, error.status)

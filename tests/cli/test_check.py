@@ -48,9 +48,9 @@ class Checked:
     out: str
 
 
-async def check(config: str, *, post: bool = False) -> tuple[Checked, list[dict[str, str]]]:
+async def check(config: str, *, post: bool = False, ledger: str = "") -> tuple[Checked, list[dict[str, str]]]:
     """What is found, and what of it is not fine; without a process of its own, which is most of the command's time."""
-    examined = await examine_all(Scope(load_settings(Path(config)), "", post=post), SystemClock())
+    examined = await examine_all(Scope(load_settings(Path(config)), ledger, post=post), SystemClock())
     told = checklist_to_json(examined, TargetName("tests", sandbox=True))
     text = "\n".join([*map(plain, checklist_lines(examined)), json_text(told)])
     return Checked(EXIT_CODES[verdict(examined)], text), troubles(told)
@@ -201,15 +201,21 @@ async def test_a_discord_bot_that_may_too_little(world: SandboxProcess, console:
 @pytest.mark.parametrize("post", [False, True])
 async def test_only_with_post_something_is_posted(world: SandboxProcess, console: Console, post: bool) -> None:
     """With --post each Slack and Discord channel gets one message of our own, its history shows it, and clocks are
-    dated by it; without it nothing is posted anywhere."""
+    dated by it, and it is in the audit; without it nothing is posted anywhere, and no ledger is made."""
+    ledger = console.folder / "ledger.sqlite"
     async with slack_server(Weather()) as slack, running() as discord:
         config = _with_both(world, console, slack.api_url, discord.server.api_url)
-        told = await examine_all(Scope(load_settings(Path(config)), "", post=post), SystemClock())
+        told = await examine_all(Scope(load_settings(Path(config)), str(ledger), post=post), SystemClock())
         posted = [sum(CONTROL in str(each) for each in history)
                   for history in (history_of_slack(slack), discord.server.history(ALERTS))]  # fmt: skip
     assert posted == ([1, 1] if post else [0, 0])
     lines = [(one.part, each.state) for one in told for each in one.findings if each.subject == "posting"]
     assert lines == ([("slack", State.OK), ("discord", State.OK)] if post else [])
+    assert ledger.exists() == post
+    if post:
+        acts = json.loads((await console.run("audit", "-o", "json", "--ledger", str(ledger))).out)["acts"]
+        assert {(act["kind"], act["place"]) for act in acts} == {("control", "slack"), ("control", "discord")}
+        assert all(act["answer"].startswith("posted ") and act["by"] and act["answered_at"] for act in acts)
 
 
 async def test_a_post_that_is_refused_is_told(world: SandboxProcess, console: Console) -> None:
@@ -217,8 +223,10 @@ async def test_a_post_that_is_refused_is_told(world: SandboxProcess, console: Co
     async with slack_server(Weather()) as slack, running() as discord:
         discord.server.revoke("SEND_MESSAGES", ALERTS)
         config = _with_both(world, console, slack.api_url, discord.server.api_url)
-        ended, found = await check(config, post=True)
+        ended, found = await check(config, post=True, ledger="/proc/none/ledger.sqlite")
     assert ended.code == 1
+    assert "ledger: audit" in ended.out
+    assert "what this examination did is not on record: ledger " in ended.out
     (refused,) = [one for one in found if one["subject"] == "posting"]
     assert (refused["part"], refused["state"]) == ("discord", "wrong")
     assert refused["mend"]

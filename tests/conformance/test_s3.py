@@ -94,6 +94,10 @@ async def test_a_late_notification_of_what_was_read_pushes_nothing(bucket: Bucke
         marker = await bucket.deliver("behind it")
         assert [message.id for message in await pushed(observer)] == [marker]
         await until(lambda: bucket.left() == 0)
+    acts = observer.acts.take(whole=True)
+    assert {(act.kind, act.place, act.answer) for act in acts} == {("forget", observer.name, "deleted")}
+    assert sum(act.number for act in acts) >= 2
+    assert acts[0].subject == f"a notification of the queue {bucket.inner_queue_url.rsplit('/', 1)[-1]}"
 
 
 async def test_mails_that_the_queue_does_not_tell_of_are_trouble(bucket: Bucket) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from prober.acts import Acts
 from prober.findings import Examined, State
 from prober.observers.s3_examination import _bucket, examine
 from tests.conformance.hostile_peer import MANNERS, standing
@@ -37,7 +38,7 @@ async def looked(bucket: Bucket, /, **changes: Any) -> Examined:
     """The examination with other settings; None takes one away."""
     its = {name: value for name, value in bucket.servers.settings().items() if name != "adapter"} | changes
     raw = {name: value for name, value in its.items() if value is not None}
-    examined = await examine("ses", raw, (INBOX,), CLOCK, post=True)
+    examined = await examine("ses", raw, (INBOX,), CLOCK, post=True, acts=Acts(CLOCK))
     assert CANARY not in repr(examined)
     return examined
 

@@ -65,6 +65,9 @@ async def test_what_is_not_forgotten_comes_again(bucket: Bucket) -> None:
         heard = await one.hear()
         assert {said.texts[0] for said in heard} == {"<m-1@email.amazonses.com>", "<m-2@email.amazonses.com>"}
         assert bucket.left(url=events_url(bucket)) == 2
+        (act,) = one.acts.take()
+        assert (act.kind, act.place, act.answer, act.number) == ("forget", "ses", "deleted", 2)
+        assert act.subject == f"what is no event of a mail of the queue {events_url(bucket).rsplit('/', 1)[-1]}"
         await one.forget([said for said in heard if "m-1" in said.texts[0]])
         assert bucket.left(url=events_url(bucket)) == 1
     visible_again(bucket, heard[0].receipt, heard[1].receipt)

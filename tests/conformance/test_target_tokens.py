@@ -150,6 +150,10 @@ async def test_a_token_is_renewed_before_its_end() -> None:
         await clock.advance(2)
         await take(target)
     assert bearers(api) == ["Bearer t-1", "Bearer t-1", "Bearer t-2"]
+    (granted_twice,) = target.acts.take(whole=True)
+    assert (granted_twice.kind, granted_twice.place) == ("token", f"POST {api.origin}/token")
+    assert (granted_twice.subject, granted_twice.answer) == ("client_credentials", "granted for 600 s")
+    assert (granted_twice.began, granted_twice.ended, granted_twice.number) == (START, clock.now().wall, 2)
 
 
 async def test_a_failing_renewal_leaves_the_old_token_to_its_end() -> None:
@@ -176,7 +180,10 @@ async def test_a_failed_fetch_is_shared() -> None:
         await take(target)
     assert all(isinstance(one, OwnFault) and "invalid_client" in one.detail for one in told)
     assert len({id(one) for one in told}) == 5
-    assert SECRET not in repr([vars(one) for one in told if isinstance(one, OwnFault)])
+    acts = target.acts.take()
+    assert [act.answer.partition(":")[0] for act in acts] == ["failed", "granted for 300 s"]
+    assert "invalid_client" in acts[0].answer
+    assert SECRET not in repr([acts, *(vars(one) for one in told if isinstance(one, OwnFault))])
 
 
 @pytest.mark.parametrize(

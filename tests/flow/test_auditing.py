@@ -6,18 +6,21 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from prober.acts import Act, Acts
 from prober.auditing import UNTOLD, Audit
 from prober.clean_up import Keeping, Removal, Retention, Upkeep
-from prober.errors import Unanswered, Unreadable
-from prober.ledger.acting import Act, acts_between
+from prober.errors import LedgerError, LedgerFull, Unanswered, Unreadable
+from prober.ledger.acting import acts_between, record_acts
 from prober.ledger.ledger import Ledger
 from prober.ledger.retention import remove_old
-from prober.model import ChannelKind
+from prober.model import Batch, ChannelKind
 from prober.provisioning import provision
 from prober.safety import Bounds, Inventory, TargetChannel, TargetSubscriber
+from prober.sandbox.inprocess import WorldObserver
 from prober.sandbox.manual_clock import ManualClock
 from prober.targets import Furnishing
 from tests.flow.rig import LOCATION, Life, Rig
@@ -125,6 +128,58 @@ async def test_provisioning_is_on_record(tmp_path: Path, ledger: Ledger, clock: 
     assert await listed(ledger) == made
     assert isinstance(target, Furnisher)
     assert [seen[-1] for seen in target.seen] == [(*made[0][:2], ""), (*made[1][:2], "")]
+
+
+@dataclass
+class Doer:
+    """An adapter that does something of its own accord."""
+
+    acts: Acts
+
+
+async def test_what_adapters_do_of_their_own_accord_is_on_record(ledger: Ledger, clock: ManualClock) -> None:
+    """With process, instants, answer and, for several in one, their number; a ledger that fails loses none of it."""
+    doer = Doer(Acts(clock))
+    with doer.acts.asking("forget", "mail", "a notification of the queue inbound", 3) as told:
+        await clock.advance(1)
+        told.append("deleted")
+    async with Ledger(ledger.place, full) as other:
+        with pytest.raises(LedgerError, match="disk is full"):
+            await record_acts(other, LOCATION, "boot/1/2", [doer], whole=True)
+    await record_acts(ledger, LOCATION, "boot/1/2", [object(), doer], whole=True)
+    (act,) = await ledger.read(acts_between, 0.0, 1e12)
+    assert (act.kind, act.place, act.by, act.answer) == ("forget", "mail", "boot/1/2", "deleted")
+    assert act.subject == "3 times a notification of the queue inbound"
+    assert act.ended == act.began + 1
+    assert doer.acts.take(whole=True) == ()
+
+
+def full(_name: str, _written: tuple[str, ...]) -> None:
+    raise LedgerFull("ledger: the disk is full")
+
+
+async def test_a_read_that_posts_leaves_it_on_record_even_when_it_fails(tmp_path: Path) -> None:
+    """What an observer did in a read is on record with it, and with its failure."""
+    rig = Rig(tmp_path)
+    rig.observer = Posting
+    async with rig.world_turning(), rig.life(observers=("email",)) as life:
+        await rig.clock.advance(1)
+        found = await acts(rig, life)
+        by = life.flow.taken_by
+    assert [(act.kind, act.place, act.answer, act.by) for act in found][:1] == [("control", "email", "posted m1", by)]
+
+
+class Posting(WorldObserver):
+    """Posts, and then cannot read."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.acts = Acts(self._clock)
+
+    async def read(self, cursor: str | None) -> Batch:
+        with self.acts.asking("control", self.channels[0], "") as told:
+            told.append("posted m1")
+        raise Unreadable("timeout", "no history")
 
 
 async def test_acts_of_no_probe_leave_after_the_longest_retention(ledger: Ledger, clock: ManualClock) -> None:

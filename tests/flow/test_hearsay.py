@@ -47,10 +47,11 @@ class Scripted:
             raise Unreadable("unreachable", "nobody is there")
         return tuple(self.said)
 
-    async def forget(self, heard: Sequence[Hearsay]) -> None:
+    async def forget(self, heard: Sequence[Hearsay]) -> int:
         if not self.forgets:
             raise Unreadable("timeout", "not now")
         self.said = [said for said in self.said if said not in heard]
+        return 0
 
     async def suppressed(self, address: str) -> Waypoint | None:
         self.asked.append(address)

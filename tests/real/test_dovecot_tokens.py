@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from prober.acts import Acts
 from prober.errors import Unreadable
 from prober.findings import State
 from prober.observers.imap import ImapObserver
@@ -140,6 +141,11 @@ async def test_a_replaced_refresh_token_outlives_a_restart(box: Mailbox, endpoin
     for _ in range(3):
         async with tokened(box, settings) as watched:
             await watched.read(None)
+        (act,) = watched.acts.take(whole=True)
+        assert (act.kind, act.place, act.subject) == ("token", f"POST {endpoint.token_url}", "refresh_token")
+        assert act.answer.startswith("granted for ")
+        assert act.answer.endswith("s, refresh token replaced, kept in its file")
+        assert "canary" not in repr(act)
     assert len(endpoint.grants) == 3
     assert kept.read_text().strip() in endpoint.refresh_tokens
     assert REFRESH not in endpoint.refresh_tokens
@@ -162,7 +168,9 @@ async def test_a_replaced_refresh_token_that_is_not_kept_is_said(box: Mailbox, e
         assert why in said["why"]
         endpoint.refresh_tokens[REFRESH] = box.user
         raw = {name: value for name, value in box.settings(oauth2=oauth2, junk="none").items() if name != "password"}
-        examined = await examine("mailbox", raw, (), CLOCK, post=False)
+        acts = Acts(CLOCK)
+        examined = await examine("mailbox", raw, (), CLOCK, post=False, acts=acts)
+        assert [act.answer.endswith("refresh token replaced, in memory only") for act in acts.take()] == [True]
         (finding,) = [finding for finding in examined.findings if finding.subject == "refresh token"]
         assert (finding.state, why in finding.sentence) == (State.WARNING, True)
         assert "refresh_token_file" in finding.mend

@@ -31,6 +31,7 @@ ROOMS: list[list[str]] = [
         "traces_form",
         "scenario_files",
         "processes",
+        "acts",
         "own_clock",
         "aside",
     ],
