@@ -18,6 +18,7 @@ from prober.errors import LedgerError, OwnFault, TargetError, Unreadable
 from prober.judge import judge
 from prober.ledger import observing, planning, publishing, settling, slots
 from prober.ledger.acting import record_acts
+from prober.ledger.awaiting import requested_unread
 from prober.ledger.ledger import Ledger
 from prober.ledger.reading import ProbeRecord
 from prober.marker import Keyring, find
@@ -184,8 +185,14 @@ async def _record_blind(flow: Flow, watch: Watch, error: Unreadable, begun: Inst
 
 async def _observe(flow: Flow, watch: Watch) -> Mapping[str, str]:
     name = watch.observer.name
-    cursor = await flow.ledger.read(observing.cursor_of, flow.location, name)
-    batch = await _read(flow, watch, cursor)
+    identities, now = [channel.identity for channel in watch.channels.values()], flow.clock.now()
+
+    def place(conn: Connection) -> tuple[str | None, Instant | None]:
+        cursor = observing.cursor_of(conn, flow.location, name)
+        return cursor, requested_unread(conn, flow.location, identities, now)
+
+    cursor, since = await flow.ledger.read(place)
+    batch = await _read(flow, watch, cursor, since)
     # What was pushed meanwhile may be the same messages, received earlier.
     wake = await watch.observer.wait(flow.clock.now())
     shown = {(message.channel, message.id) for message in batch.messages}
@@ -215,9 +222,9 @@ async def _record_acts(flow: Flow) -> None:
     await record_acts(flow.ledger, flow.location, flow.taken_by, who)
 
 
-async def _read(flow: Flow, watch: Watch, cursor: str | None) -> Batch:
+async def _read(flow: Flow, watch: Watch, cursor: str | None, since: Instant | None) -> Batch:
     """One complete read that ends. Raises Unreadable."""
-    reading = asyncio.ensure_future(watch.observer.read(cursor))
+    reading = asyncio.ensure_future(watch.observer.read(cursor, since))
     ending = asyncio.ensure_future(flow.clock.sleep(STALLED))
     try:
         await asyncio.wait({reading, ending}, return_when=asyncio.FIRST_COMPLETED)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, and_, bindparam, case, or_, text, update
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, text, update
 
 from prober.clock import Instant
 from prober.judge import BLIND_GRACE_SHARE, MIN_BLIND_GRACE
 from prober.ledger.prepared import Prepared
-from prober.ledger.tables import deliveries
+from prober.ledger.tables import coverage, deliveries, steps
 
 _GRACE = case(
     (deliveries.c.give_up * BLIND_GRACE_SHARE > MIN_BLIND_GRACE, deliveries.c.give_up * BLIND_GRACE_SHARE),
@@ -37,6 +39,42 @@ _READ = Prepared(
 _UNREAD = update(deliveries).where(*_WAITING, GRACE_IS_OVER).values(dirty=1)
 _UNREAD_OBSERVER = Prepared(_UNREAD.where(deliveries.c.observer == bindparam("reader")))
 _UNREAD_CHANNEL = Prepared(_UNREAD.where(deliveries.c.identity == bindparam("there")))
+
+
+LOOK_BACK = 600.0
+"""Seconds before a request at which its message is looked for: a provider's clock may be wrong by as much."""
+
+_COVERED = Prepared(
+    select(coverage.c.identity).where(
+        coverage.c.location == bindparam("here"),
+        coverage.c.identity.in_(bindparam("all", expanding=True)),
+        coverage.c.since_wall.is_not(None),
+    )
+)
+_REQUESTED = func.min(func.coalesce(steps.c.requested_wall, steps.c.taken_wall))
+_FIRST_REQUEST = (
+    select(_REQUESTED)
+    .select_from(deliveries)
+    .join(steps, and_(steps.c.probe_id == deliveries.c.probe_id, steps.c.number == deliveries.c.step_number))
+    .where(
+        deliveries.c.location == bindparam("here"),
+        deliveries.c.identity.in_(bindparam("unread", expanding=True)),
+        text("deliveries.open = 1"),
+    )
+)
+
+
+def requested_unread(conn: Connection, location: str, identities: Sequence[str], now: Instant) -> Instant | None:
+    """From when on channels that were never read are to be read: what is awaited there was requested since.
+
+    None while nothing is awaited on such a channel.
+    """
+    covered = {row.identity for row in _COVERED.all(conn, {"here": location, "all": list(identities)})}
+    unread = [identity for identity in identities if identity not in covered]
+    if not unread:
+        return None
+    first = conn.execute(_FIRST_REQUEST, {"here": location, "unread": unread}).scalar_one()
+    return None if first is None else now.plus(float(first) - LOOK_BACK - now.wall)
 
 
 def wake_read(conn: Connection, location: str, identity: str, started: Instant) -> None:

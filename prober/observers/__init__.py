@@ -38,9 +38,11 @@ class Observer(Protocol):
     async def wait(self, until: Instant) -> Wake:
         """Return when something may be new, or at ``until``. A lost connection is a reason to read."""
 
-    async def read(self, cursor: str | None) -> Batch:
+    async def read(self, cursor: str | None, since: Instant | None = None) -> Batch:
         """Read completely: everything after ``cursor`` (None: from now on), never told what to look for.
 
+        A place that is read for the first time also shows what came after ``since`` and is still there, as far as
+        its provider tells when: that proves presence, and covers nothing from before the read.
         Raises Unreadable when the read would not have shown what is there; a channel of which that is true while
         others can be read is told in the batch instead.
         """

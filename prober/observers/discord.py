@@ -26,7 +26,15 @@ from prober.model import Batch, Blindness, Channel, Control, ControlSeen, How, M
 from prober.observers.discord_gateway import DiscordGateway, Inbox
 from prober.observers.discord_removal import LOOKS_PER_MINUTE, REMOVALS_PER_MINUTE, DiscordRemoval, rests_on
 from prober.observers.discord_rest import DiscordRest
-from prober.observers.discord_text import is_blanked, is_control, is_ordinary, is_snowflake, message_of, stamp_of
+from prober.observers.discord_text import (
+    is_blanked,
+    is_control,
+    is_ordinary,
+    is_snowflake,
+    message_of,
+    snowflake_of,
+    stamp_of,
+)
 
 HISTORY_PER_MINUTE: Final = 60.0
 """Complete reads that we allow ourselves: Discord bounds the route per channel, and 50 requests a second in all
@@ -176,7 +184,7 @@ class DiscordObserver:
                 pushed += (message_of(arrival.payload, name, arrival.seen, arrival.how) for name in names)
         return Wake(tuple(pushed), unread, tuple(controls))
 
-    async def read(self, cursor: str | None) -> Batch:
+    async def read(self, cursor: str | None, since: Instant | None = None) -> Batch:
         """Read the history of every channel from the cursor's anchors on; one that cannot be read keeps its place."""
         if self._inbox.refusal is not None:
             if self._gateway is not None:
@@ -186,7 +194,7 @@ class DiscordObserver:
         self._inbox.doubtful = False
         places, begun = _places(cursor), self._clock.now()
         reads = await asyncio.gather(
-            *(self._read_channel(channel, places.get(channel.name), how) for channel in self._channels),
+            *(self._read_channel(channel, places.get(channel.name), since, how) for channel in self._channels),
             return_exceptions=True,
         )
         failed = {
@@ -235,7 +243,9 @@ class DiscordObserver:
         """See :class:`prober.observers.Removing`."""
         return rests_on(cursor, channel, message_id)
 
-    async def _read_channel(self, channel: Channel, place: _Place | None, how: How) -> _ChannelRead:
+    async def _read_channel(
+        self, channel: Channel, place: _Place | None, since: Instant | None, how: How
+    ) -> _ChannelRead:
         guild = await self._guild_of(channel.address)
         if place is not None and (place.address, place.guild) == (channel.address, guild):
             started = self._clock.now()
@@ -243,9 +253,10 @@ class DiscordObserver:
             if place.proves(page):
                 return self._shown(channel, place, page, started, how)
         snowflake, control = await self._control_to_prove(channel)
-        fresh = _Place(channel.address, guild, snowflake)
+        begin = snowflake if since is None else min(snowflake, snowflake_of(since.wall), key=int)
+        fresh = _Place(channel.address, guild, begin, frozenset({snowflake}))
         started = self._clock.now()
-        page = await self._rest.messages_from(channel.address, snowflake)
+        page = await self._rest.messages_from(channel.address, begin)
         if not fresh.proves(page):
             raise Unreadable(
                 "missing_access",

@@ -29,6 +29,11 @@ def stamp_of(snowflake: str) -> Stamp:
     return Stamp((int(snowflake) >> 22) / 1000 + _EPOCH, 0.001, "discord")
 
 
+def snowflake_of(wall: float) -> str:
+    """The lowest id that a message of that time would have."""
+    return str(max(1, int((wall - _EPOCH) * 1000)) << 22)
+
+
 def is_snowflake(value: object) -> TypeGuard[str]:
     """Whether it is an id as Discord writes them: up to twenty decimal digits."""
     return isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20

@@ -70,8 +70,8 @@ class ImapObserver:
         """Return when a push or a lost connection makes a read worth while, or at ``until``."""
         return Wake(unread=await wait_for_any(self._clock, self._news, until.since(self._clock.now())))
 
-    async def read(self, cursor: str | None) -> Batch:
-        """Read INBOX and Junk completely after ``cursor``; None begins now.
+    async def read(self, cursor: str | None, since: Instant | None = None) -> Batch:
+        """Read INBOX and Junk completely after ``cursor``; None begins now, or with the newest mails after ``since``.
 
         A read that finds more than it may return at once covers nothing yet (no readings), and says at once by
         :meth:`wait` that there is more. Raises Unreadable: unreachable, login_refused, tls, folder_missing, protocol
@@ -82,7 +82,8 @@ class ImapObserver:
         self._news.clear()
         positions = load_cursor(cursor)
         known = bool(positions)
-        readings = await self._read_folders(positions, known)
+        back = None if known or since is None else since.wall
+        readings = await self._read_folders(positions, known, back)
         positions |= {folder: reading.position for folder, reading in readings.items()}
         messages = [message for folder, reading in readings.items() for message in self._messages(folder, reading)]
         messages.sort(key=lambda message: message.seen.boottime)
@@ -113,22 +114,24 @@ class ImapObserver:
         """See :class:`prober.observers.Removing`: UIDs stay, whatever goes."""
         return False
 
-    async def _read_folders(self, positions: Mapping[str, Position], known: bool) -> dict[str, FolderReading]:
+    async def _read_folders(
+        self, positions: Mapping[str, Position], known: bool, since: float | None
+    ) -> dict[str, FolderReading]:
         inbox = self._settings.folder
-        readings = await self._read_all([inbox, self._junk] if self._junk else [inbox], positions, known)
+        readings = await self._read_all([inbox, self._junk] if self._junk else [inbox], positions, known, since)
         found = readings[inbox].junk
         if self._finds_junk and found != self._junk:
             await self._forget_junk(readings)
             if found not in ("", inbox):
                 self._junk = found
-                readings |= await self._read_all([found], positions, known)
+                readings |= await self._read_all([found], positions, known, since)
         return readings
 
     async def _read_all(
-        self, folders: Sequence[str], positions: Mapping[str, Position], known: bool
+        self, folders: Sequence[str], positions: Mapping[str, Position], known: bool, since: float | None
     ) -> dict[str, FolderReading]:
         """Read folders side by side. The first failure is everybody's: half a mailbox says nothing about a mail."""
-        reads = (self._watch(folder).read(positions.get(folder), known=known) for folder in folders)
+        reads = (self._watch(folder).read(positions.get(folder), known=known, since=since) for folder in folders)
         readings: dict[str, FolderReading] = {}
         failure: BaseException | None = None
         for folder, answer in zip(folders, await asyncio.gather(*reads, return_exceptions=True), strict=True):

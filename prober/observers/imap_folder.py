@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import select
 import threading
@@ -74,10 +75,14 @@ class FolderReading:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked of the thread; None as the position of a ``known`` mailbox is a folder never read before."""
+    """What is asked of the thread; None as the position of a ``known`` mailbox is a folder never read before.
+
+    ``since``: from which wall time on what is there already is read of a mailbox that is not known.
+    """
 
     position: Position | None
     known: bool
+    since: float | None
     answer: asyncio.Future[FolderReading]
 
 
@@ -125,15 +130,16 @@ class FolderWatch:
         """Look Junk up anew with the next read."""
         self._junk = None
 
-    async def read(self, position: Position | None, *, known: bool) -> FolderReading:
+    async def read(self, position: Position | None, *, known: bool, since: float | None = None) -> FolderReading:
         """Read completely after ``position``; None reads from now on, or when ``known`` the newest that there are.
 
+        From now on is: with the newest that came since a wall time, where one is given.
         Raises Unreadable.
         """
         if self._stopping:
             raise _closed()
         answer: asyncio.Future[FolderReading] = self._loop.create_future()
-        self._questions.append(Question(position, known, answer))
+        self._questions.append(Question(position, known, since, answer))
         self._wake()
         return await answer
 
@@ -214,12 +220,12 @@ class FolderWatch:
         session.synchronise()
         position, continues = question.position, True
         if position is None and not question.known:
-            uids: list[int] = []
-            last = session.last_uid()
+            uids, how = _newest(session, question.since), How.HISTORY
+            last = max([session.last_uid(), *uids])
             # From now on: what became visible before this instant may be behind the position already.
             started, continues = self._clock.now(), False
         elif position is None or position.validity != session.validity:
-            uids, continues, how = _newest(session), False, How.HISTORY
+            uids, continues, how = _newest(session, -math.inf), False, How.HISTORY
             last = max([session.last_uid_at_opening, *uids])
         else:
             uids, last = session.uids_after(position.uid), position.uid
@@ -320,9 +326,14 @@ class FolderWatch:
                 os.write(self._wake_writer, b"w")
 
 
-def _newest(session: Session) -> list[int]:
-    """What is read of a folder that begins anew: at least one message, at most REREAD and MOST_BYTES."""
-    uids = session.newest_uids(REREAD)
+def _newest(session: Session, since: float | None) -> list[int]:
+    """What is read of a folder that begins anew: at least one message, at most REREAD and MOST_BYTES.
+
+    Of those only what came since a wall time; nothing for None.
+    """
+    if since is None:
+        return []
+    uids = session.came_since(since, session.newest_uids(REREAD))
     totals = accumulate(reversed(session.sizes(uids)))
     fitting = sum(total <= MOST_BYTES for total in totals)
     return uids[-max(1, fitting) :]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -108,6 +109,15 @@ class Session:
         """The UIDs of the newest messages, ascending, however many there are besides."""
         return self._search(f"{max(1, self._messages - number + 1)}:*")[-number:] if self._messages else []
 
+    def came_since(self, wall: float, uids: Sequence[int]) -> list[int]:
+        """Those of the messages that came at a wall time or later, by the server's word; also those of no time."""
+        if wall == -math.inf or not uids:
+            return list(uids)
+        with translated(self._settings, "fetch from"):
+            answer = self._client.fetch(uids, ["INTERNALDATE"])
+        times = {uid: _received(answer.get(uid, {})) for uid in uids}
+        return [uid for uid, came in times.items() if came is None or came >= wall]
+
     def sizes(self, uids: Sequence[int]) -> list[int]:
         """How many bytes would be fetched of each message."""
         with translated(self._settings, "fetch from"):
@@ -198,11 +208,17 @@ def _ensure_sound(responses: Iterable[object]) -> None:
 
 def _fetched(uid: int, answer: dict[bytes, Any]) -> Fetched:
     body = next((value for name, value in answer.items() if name.startswith(b"BODY[")), None)
-    received, guid = answer.get(b"INTERNALDATE"), answer.get(b"X-GUID")
+    guid = answer.get(b"X-GUID")
     return Fetched(
         uid=uid,
         raw=bytes(body or b""),
         size=int(answer.get(b"RFC822.SIZE") or 0),
-        received=received.timestamp() if isinstance(received, datetime) and received.tzinfo else None,
+        received=_received(answer),
         guid=guid.decode("ascii", "replace") if isinstance(guid, bytes) else "",
     )
+
+
+def _received(answer: Mapping[bytes, Any]) -> float | None:
+    """When the server says that the message came, wall seconds."""
+    received = answer.get(b"INTERNALDATE")
+    return received.timestamp() if isinstance(received, datetime) and received.tzinfo else None

@@ -157,8 +157,8 @@ class S3Observer:
 
     # --- reads -----------------------------------------------------------------------------------------------
 
-    async def read(self, cursor: str | None) -> Batch:
-        """List the prefix and read what is new after ``cursor``; None begins now.
+    async def read(self, cursor: str | None, since: Instant | None = None) -> Batch:
+        """List the prefix and read what is new after ``cursor``; None begins now, or with the newest after ``since``.
 
         A read that finds more than it may return at once covers nothing yet (no readings), and says at once by
         :meth:`wait` that there is more. Raises Unreadable: unreachable, auth, missing_bucket, missing_access,
@@ -170,7 +170,7 @@ class S3Observer:
         how = How.HISTORY if self._behind or position is None else How.POLL
         try:
             if position is None:
-                shown = await self._lane.do(partial(self._begin, self._client))
+                shown = await self._lane.do(partial(self._begin, self._client, since))
             else:
                 shown = await self._lane.do(partial(self._read, self._client, position, dict(self._fetched), how))
         except Unreadable:
@@ -194,16 +194,17 @@ class S3Observer:
             return Batch(messages, shown.position.saved(), {})
         return Batch(messages, shown.position.saved(), dict.fromkeys(self.channels, shown.reading))
 
-    def _begin(self, client: AwsClient) -> _Shown:
-        """From now on: what is there is only remembered."""
-        position = beginning(
-            self._settings.place,
-            ((listed.key, listed.modified) for listed in client.objects()),
-            self._clock.now().wall,
-        )
+    def _begin(self, client: AwsClient, since: Instant | None) -> _Shown:
+        """From now on: what is there is only remembered; the newest of what came after ``since`` is read, too."""
+        there = sorted(client.objects(), key=lambda listed: (listed.modified, listed.key))
+        now = self._clock.now().wall
+        position = beginning(self._settings.place, ((listed.key, listed.modified) for listed in there), now)
         # What became visible before this instant may be behind the position already.
         started = self._clock.now()
-        return _Shown((), position, Reading(started, started, continues=False))
+        late = [listed for listed in there if since is not None and listed.modified >= since.wall]
+        arrivals = [self._arrival(client, listed, None, How.HISTORY) for listed in late[-MOST_MESSAGES:]]
+        reading = Reading(started, self._clock.now(), continues=False)
+        return _Shown(tuple(filter(None, arrivals)), position, reading)
 
     def _read(self, client: AwsClient, position: Position, pushed: Mapping[str, Arrival], how: How) -> _Shown:
         started = self._clock.now()

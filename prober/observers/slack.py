@@ -17,7 +17,17 @@ from prober.clock import Clock, Instant, wait_for_any
 from prober.errors import Unreadable
 from prober.model import Batch, Blindness, Channel, Control, ControlSeen, How, Message, Reading, Wake
 from prober.observers.slack_connection import SocketMode, WebApi, open_session
-from prober.observers.slack_history import Anchor, History, Look, Shown, is_ts, load_anchors, save_anchors, stamp_of
+from prober.observers.slack_history import (
+    Anchor,
+    History,
+    Look,
+    Shown,
+    is_ts,
+    load_anchors,
+    save_anchors,
+    stamp_of,
+    ts_of,
+)
 from prober.observers.slack_pushes import PushRecord
 from prober.observers.slack_removal import LOOKS_PER_MINUTE, REMOVALS_PER_MINUTE, SlackRemoval, rests_on
 from prober.observers.slack_settings import SlackSettings
@@ -172,13 +182,13 @@ class SlackObserver:
 
     # --- reads -----------------------------------------------------------------------------------------------
 
-    async def read(self, cursor: str | None) -> Batch:
+    async def read(self, cursor: str | None, since: Instant | None = None) -> Batch:
         """See :class:`prober.observers.Observer`. A lost anchor, or another workspace, begins anew."""
         gaps = self._gaps
         known = load_anchors(cursor)
         try:
             me = await self._who_am_i()
-            batch = await self._read_channels(known, me)
+            batch = await self._read_channels(known, me, since)
         except Unreadable:
             self._behind |= self._by_address.keys()
             self._identity = None
@@ -188,7 +198,7 @@ class SlackObserver:
             self._behind -= {self._by_name[name].address for name in batch.readings}
         return batch
 
-    async def _read_channels(self, known: Mapping[str, Anchor], me: _Identity) -> Batch:
+    async def _read_channels(self, known: Mapping[str, Anchor], me: _Identity, since: Instant | None) -> Batch:
         """As many channels as the limits allow, the longest unread first; one that cannot be read keeps its anchor.
 
         Raises Unreadable when none can.
@@ -200,7 +210,7 @@ class SlackObserver:
         for channel in due[: self._at_once]:
             self._looked_at[channel.address] = begun = self._clock.now()
             try:
-                await self._read_channel(channel, kept.get(channel.address), harvest)
+                await self._read_channel(channel, kept.get(channel.address), since, harvest)
             except Unreadable as error:
                 if len(harvest.blind) + 1 == len(self._by_address):
                     raise
@@ -245,7 +255,9 @@ class SlackObserver:
             self._identity = _Identity(str(answer.get("team_id", "")), own)
         return self._identity
 
-    async def _read_channel(self, channel: Channel, anchor: Anchor | None, harvest: _Harvest) -> None:
+    async def _read_channel(
+        self, channel: Channel, anchor: Anchor | None, since: Instant | None, harvest: _Harvest
+    ) -> None:
         """What one channel shows since its anchor; without one, a control message becomes the anchor."""
         if anchor is not None:
             look = await self._history.look(channel, anchor)
@@ -258,10 +270,11 @@ class SlackObserver:
                 return
         ts, control = await self._control_to_prove(channel)
         fresh = Anchor(harvest.me.team, ts)
+        begin = fresh if since is None else replace(fresh, ts=min(ts, ts_of(since.wall), key=float))
         for pause in self._settings.limits.looks:
             await self._clock.sleep(pause)
-            # What came before the control message is not looked for, so coverage begins after it.
-            look = await self._history.look(channel, fresh)
+            # What came before the control message is not looked for completely, so coverage begins after it.
+            look = replace(await self._history.look(channel, begin), pending=None)
             if ts in look.shown:
                 self._unproven.pop(channel.address, None)
                 harvest.controls.append(control)

@@ -129,6 +129,11 @@ def stamp_of(ts: str) -> Stamp:
     return Stamp(float(int(ts.partition(".")[0])), 1.0, "slack")
 
 
+def ts_of(wall: float) -> str:
+    """The id that a message of that time would have."""
+    return f"{max(0.0, wall):.6f}"
+
+
 def load_anchors(cursor: str | None) -> dict[str, Anchor]:
     """A cursor's anchors by channel id; a cursor that cannot be understood is a lost one."""
     try:

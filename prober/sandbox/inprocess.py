@@ -230,7 +230,7 @@ class WorldObserver(BoardRemoval):
                 return Wake()
             await wait_for_any(self._clock, self._event, min([left, *self._next_changes()]))
 
-    async def read(self, cursor: str | None) -> Batch:
+    async def read(self, cursor: str | None, since: Instant | None = None) -> Batch:
         """As the seam says."""
         self._fail_if_blind()
         started = self._clock.now()
@@ -253,6 +253,9 @@ class WorldObserver(BoardRemoval):
             readings[channel.name] = Reading(started, ended, continues=known)
             if known and start is not None:
                 messages += [self._found(channel, posted, ended) for posted in board.since(start)]
+            elif start is None and since is not None:
+                late = (posted for posted in board.since(0) if posted.at.wall >= since.wall)
+                messages += [self._found(channel, posted, ended) for posted in late]
         self._fresh = False
         places = {board.address: board.end for _, board in self._boards}
         new = json.dumps({"world": self._sandbox.world_id, "next": places}, sort_keys=True)

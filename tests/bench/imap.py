@@ -161,8 +161,8 @@ class Noting(ImapObserver):
 
     shown: tuple[str, ...] = ()
 
-    async def read(self, cursor: str | None) -> Batch:
-        batch = await super().read(cursor)
+    async def read(self, cursor: str | None, since: Instant | None = None) -> Batch:
+        batch = await super().read(cursor, since)
         self.shown = tuple(message.texts[0] for message in batch.messages)
         return batch
 

@@ -27,9 +27,9 @@ def names(messages: tuple[Message, ...]) -> list[str]:
     return [name_of(message) for message in messages]
 
 
-async def read(observer: Observer, cursor: str | None, place: Place) -> Batch:
+async def read(observer: Observer, cursor: str | None, place: Place, since: Instant | None = None) -> Batch:
     """A read that sees the place's channel. Raises Unreadable, with the reason of that channel alone, too."""
-    batch = await observer.read(cursor)
+    batch = await observer.read(cursor, since)
     blindness = batch.blind.get(place.channel)
     if blindness is not None:
         assert place.channel not in batch.readings, "what could not be read is claimed to be read"

@@ -51,6 +51,25 @@ async def test_a_first_read_begins_now(place: Place) -> None:
         assert (third.messages, third.readings[place.channel].continues) == ((), True)
 
 
+async def test_a_first_read_looks_back_as_far_as_it_is_asked(place: Place) -> None:
+    """What came since an instant and is still there is shown once, as history; nothing from before the read is covered,
+    and what is older than the instant is not shown."""
+    await place.post("message 1")
+    before = CLOCK.now()
+    async with place.observer() as observer:
+        assert names((await read(observer, None, place, before.plus(3600))).messages) == []
+    async with place.observer() as another:
+        batch = await read(another, None, place, before.plus(-600))
+        assert [(name_of(message), message.how) for message in batch.messages] == [("message 1", How.HISTORY)]
+        reading = batch.readings[place.channel]
+        assert not reading.continues
+        assert reading.started.since(before) >= 0
+        await place.post("message 2")
+        batch = await read(another, batch.cursor, place, before.plus(-600))
+        assert names(batch.messages) == ["message 2"]
+        assert batch.readings[place.channel].continues
+
+
 async def test_a_push_is_an_upper_bound_and_a_read_keeps_it(place: Place) -> None:
     """What is announced was visible before, and the read that returns it never says a later instant than the push."""
     async with place.observer() as observer:

@@ -165,9 +165,9 @@ async def test_a_thread_broadcast_is_on_record_and_never_a_first_sighting(tmp_pa
 class Troubled(WorldObserver):
     """An account whose pushes somebody else takes."""
 
-    async def read(self, cursor: str | None) -> Batch:
+    async def read(self, cursor: str | None, since: Instant | None = None) -> Batch:
         self.push_trouble = "3 of the last 6 messages were never pushed"
-        return await super().read(cursor)
+        return await super().read(cursor, since)
 
 
 async def test_trouble_with_pushes_is_on_record_and_said(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from prober import stages
 from prober.ad_hoc import AdHocRun, Asked
+from prober.clock import Instant
 from prober.draft import Drafting, draft_probe
 from prober.ledger.planning import PlannedProbe
 from prober.ledger.reading import ProbeRecord
@@ -33,9 +34,9 @@ class Slow(WorldObserver):
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         self.gate = asyncio.Event()
 
-    async def read(self, cursor: str | None) -> Batch:
+    async def read(self, cursor: str | None, since: Instant | None = None) -> Batch:
         await self.gate.wait()
-        return await super().read(cursor)
+        return await super().read(cursor, since)
 
 
 class Silent:

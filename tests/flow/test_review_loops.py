@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Connection, select
 
 from prober import stages
+from prober.clock import Instant
 from prober.errors import LedgerError
 from prober.ledger.ledger import Ledger
 from prober.ledger.tables import steps
@@ -29,10 +30,10 @@ class Stalling(WorldObserver):
 
     stalled = False
 
-    async def read(self, cursor: str | None) -> Batch:
+    async def read(self, cursor: str | None, since: Instant | None = None) -> Batch:
         if self.stalled:
             await asyncio.Event().wait()
-        return await super().read(cursor)
+        return await super().read(cursor, since)
 
 
 async def told_nothing(*_: object) -> None:

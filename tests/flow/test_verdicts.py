@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from prober.clock import Instant
 from prober.model import Batch
 from prober.report.result import ProbeResult
 from prober.sandbox.inprocess import WorldObserver
@@ -234,11 +235,11 @@ class Faulty(WorldObserver):
 
     reads = 0
 
-    async def read(self, cursor: str | None) -> Batch:
+    async def read(self, cursor: str | None, since: Instant | None = None) -> Batch:
         self.reads += 1
         if self.name == "slack-observer" and self.reads > 1:
             raise TypeError("a bug")
-        return await super().read(cursor)
+        return await super().read(cursor, since)
 
 
 async def test_error_of_our_own_in_a_read_is_void_and_ends(tmp_path: Path) -> None:

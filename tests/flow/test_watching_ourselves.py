@@ -30,10 +30,10 @@ class Crashing(WorldObserver):
 
     waits = 0
 
-    async def read(self, cursor: str | None) -> Batch:
+    async def read(self, cursor: str | None, since: Instant | None = None) -> Batch:
         if self.name == "slack-observer":
             raise KeyError("a mistake of ours")
-        return await super().read(cursor)
+        return await super().read(cursor, since)
 
     async def wait(self, until: Instant) -> Wake:
         self.waits += 1

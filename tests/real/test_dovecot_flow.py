@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
+
+import pytest
 
 from prober.clock import Instant
 from prober.ledger.tables import instant_of
@@ -72,12 +75,18 @@ async def blind(life: Life) -> None:
     await life.until(lambda _: bool(life.loops.sights["mailbox-1"].blind))
 
 
+@pytest.mark.parametrize("locked_from_the_start", [False, True])
 async def test_a_refused_login_is_blindness_and_history_resolves_it(
-    tmp_path: Path, dovecot_server: Dovecot, postfix_server: Postfix
+    tmp_path: Path, dovecot_server: Dovecot, postfix_server: Postfix, locked_from_the_start: bool
 ) -> None:
     """Ten seconds without a login: open, whatever comes; then the mail is delivered, and the interval spans them."""
-    async with mail_place(tmp_path, dovecot_server, postfix_server, speed=4.0) as place, place.world.life() as life:
-        await lock_out(place)
+    async with mail_place(tmp_path, dovecot_server, postfix_server, speed=4.0) as place, AsyncExitStack() as stack:
+        if locked_from_the_start:
+            await lock_out(place)
+        life = await stack.enter_async_context(place.world.life())
+        if not locked_from_the_start:
+            await life.until(lambda _: life.loops.sights["mailbox-1"].last_started is not None)
+            await lock_out(place)
         await blind(life)
         assert life.loops.sights["mailbox-1"].blind.startswith("login_refused")
         await life.launch(within=5, give_up=60, channels=("email",))
