@@ -13,6 +13,7 @@ import pytest
 from prober.acts import Act, Acts
 from prober.auditing import UNTOLD, Audit
 from prober.clean_up import Keeping, Removal, Retention, Upkeep
+from prober.clock import Instant
 from prober.errors import LedgerError, LedgerFull, Unanswered, Unreadable
 from prober.ledger.acting import acts_between, record_acts
 from prober.ledger.ledger import Ledger
@@ -176,7 +177,7 @@ class Posting(WorldObserver):
         super().__init__(*args, **settings)
         self.acts = Acts(self._clock)
 
-    async def read(self, cursor: str | None) -> Batch:
+    async def read(self, cursor: str | None, since: Instant | None = None) -> Batch:
         with self.acts.asking("control", self.channels[0], "") as told:
             told.append("posted m1")
         raise Unreadable("timeout", "no history")
