@@ -177,7 +177,8 @@ GAUGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("last_settled_timestamp_seconds", "When a delivery was last settled; 0: never yet.", ("scenario",)),
     ("config_last_reload_successful", "Whether the last reload of the configuration was accepted.", ()),
     ("loop_lag_seconds", "By how much this process woke up late at its last beat.", ()),
-    ("heartbeat_last_success_timestamp_seconds", "When the outgoing heartbeat last got through.", ()),
+    ("heartbeat_last_success_timestamp_seconds", "When the heartbeat, if configured, last got through; 0: never yet.",
+     ()),
     ("build_info", "The version that runs; always 1.", ("version",)),
 )  # fmt: skip
 

@@ -5,6 +5,7 @@ Replicas expose the same totals, so ``max without (instance, pod)`` stands befor
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from prober.burn_windows import BURN_WINDOWS, BurnWindow, Severity
 from prober.durations import format_duration
 from prober.model import PublicationKind, Scenario, SlotState
 from prober.objectives import PER_CHANNEL, CounterUse, Indicator, Objective
+from prober.schedule import longest_span
 
 Rule = dict[str, Any]
 
@@ -184,12 +186,11 @@ def _own_alerts(scenarios: Sequence[Scenario]) -> Iterator[Rule]:
     yield own("ProberChannelUnread", f"time() - {latest('channel_watermark_timestamp_seconds')} > 300",
               "{{ $labels.channel }} has not been read completely for 5 minutes")  # fmt: skip
     for one in scenarios:
-        if one.schedule.every is not None:
-            bound = 3 * one.schedule.every + one.give_up + max(60.0, 0.1 * one.give_up)
+        if one.schedule.every is not None or one.schedule.cron is not None:
+            bound = math.ceil(longest_span(one.schedule, 3) + one.give_up + max(60.0, 0.1 * one.give_up))
             settled = latest("last_settled_timestamp_seconds", f'scenario="{one.name}"')
-            never = f"({settled} == 0 and {settled.replace('})', f'}} offset {format_duration(bound)})')} == 0)"
-            stale = f"(time() - ({settled} > 0) > {bound:g}) or {never}"
-            rule = own("ProberNothingSettled", stale, f"Nothing of {one.name} settled for {format_duration(bound)}")
+            rule = own("ProberNothingSettled", _longer_ago(settled, bound),
+                       f"Nothing of {one.name} settled for {format_duration(bound)}")  # fmt: skip
             rule["labels"]["scenario"] = one.name
             yield rule
     skipped = f"increase(prober_slots_total{{{_HERE},{_one_of('state', _SKIPPED)}}}[30m])"
@@ -212,11 +213,17 @@ def _own_alerts(scenarios: Sequence[Scenario]) -> Iterator[Rule]:
               "The clock of {{ $labels.source }} is only known to {{ $value }} s", lasting="15m")  # fmt: skip
     yield own("ProberConfigReloadFailed", f"prober_config_last_reload_successful{{{_HERE}}} == 0",
               "The last change of the configuration was refused", lasting="5m")  # fmt: skip
-    yield own("ProberHeartbeatLost", f"time() - {latest('heartbeat_last_success_timestamp_seconds')} > 600",
+    yield own("ProberHeartbeatLost", _longer_ago(latest("heartbeat_last_success_timestamp_seconds"), 600),
               "The heartbeat has not got through for 10 minutes")  # fmt: skip
     yield own("ProberLoopLag", f"prober_loop_lag_seconds{{{_HERE}}} > 0.5",
               "The prober wakes up late, and its intervals are wide", lasting="5m")  # fmt: skip
     yield own("ProberWatchdog", "vector(1)", "Always fires: whoever misses it knows that alerting is dead", "none")
+
+
+def _longer_ago(stamp: str, seconds: float) -> str:
+    """Something was last done so long ago, or has never been (0) for so long."""
+    before = stamp.replace("})", f"}} offset {format_duration(seconds)})")
+    return f"(time() - ({stamp} > 0) > {seconds}) or ({stamp} == 0 and {before} == 0)"
 
 
 def _alert(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -20,7 +20,10 @@ _FIELD = re.compile(r"(?:\*|\d+(?:-\d+)?)(?:/\d+)?|[a-z]{3}(?:-[a-z]{3})?", re.I
 _WEEKDAY = re.compile(r"(\*|\d|[a-z]{3})(?:-(\d|[a-z]{3}))?(?:/(\d))?", re.IGNORECASE | re.ASCII)
 _CRON_MEND = "write five fields: minute hour day month weekday, such as '*/5 * * * *' or '30 9 * * mon-fri'"
 _HOUR = 3600.0
-_HORIZON = 40 * 366 * 86400.0
+_DAY = 86400.0
+_HORIZON = 40 * 366 * _DAY
+_LOOKED_THROUGH = 20 * 366 * _DAY
+_MOST_DATES = 1000
 # No zone has ever moved its clocks by more than a day.
 _SHIFT = timedelta(hours=26)
 _REFERENCE = datetime(2001, 1, 1, tzinfo=UTC)
@@ -81,6 +84,32 @@ def period(schedule: Schedule, at: float) -> float:
         raise ValueError("a schedule without every and cron has no period: write one of them")
     first = _next_slot(schedule, math.nextafter(at, -math.inf))
     return _next_slot(schedule, first) - first
+
+
+def longest_span(schedule: Schedule, number: int) -> float:
+    """The longest time in seconds from a slot to the ``number``-th one after it.
+
+    Of a cron expression: among the slots of a thousand dates or twenty years, and an hour more where clocks may be
+    moved within it. Raises ValueError for a schedule without ``every`` and cron.
+    """
+    validate(schedule)
+    if schedule.every is not None:
+        return number * schedule.every
+    if schedule.cron is None:
+        raise ValueError("a schedule without every and cron has no slots: write one of them")
+    minute, hour, *of_date = schedule.cron.split()
+    begin = _REFERENCE.timestamp()
+    # A date of the expression has all of its times of the day: so dates and times are counted apart.
+    dates = slots(Schedule(cron=" ".join(("0", "0", *of_date))), 0.0, begin - 1, begin + _LOOKED_THROUGH, _MOST_DATES)
+    times = slots(Schedule(cron=f"{minute} {hour} * * *"), 0.0, begin - 1, begin + _DAY - 1, 2000)
+    following = {tuple(date - dates[i] for date in dates[i : i + number + 1]) for i in range(len(dates))}
+    longest = max((_longest(passed, times, number) for passed in following), default=0.0) or _LOOKED_THROUGH
+    return longest if longest < _HOUR or schedule.time_zone == "UTC" else longest + _HOUR
+
+
+def _longest(dates: Sequence[float], times: Sequence[float], number: int) -> float:
+    found = [date + time for date in dates for time in times]
+    return max((later - former for former, later in zip(found, found[number:], strict=False)), default=0.0)
 
 
 def lateness_bound(period: float) -> float:

@@ -120,7 +120,7 @@ class Serving:
     read_only: bool = False
     reloaded: bool = True
     ready: bool = False
-    heartbeat_at: float | None = None
+    heartbeat_at: float = 0.0
     standings: tuple[Standing, ...] = ()
     counts: Mapping[str, Counts] = field(default_factory=dict)
     _loops: Loops | None = None
@@ -177,7 +177,8 @@ class Serving:
         return Local(
             reloaded=self.reloaded,
             loop_lag=loops.lag if loops else 0.0,
-            heartbeat_at=self.heartbeat_at,
+            # 0 until the first one gets through, and no series where none is to.
+            heartbeat_at=None if self.loaded.serve.heartbeat is None or self.read_only else self.heartbeat_at,
             errors=loops.internal_errors.unrecorded if loops else {},
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,10 +122,14 @@ async def test_a_heartbeat_means_that_the_loops_run(tmp_path: Path, status: int)
         one = serving(life.flow.ledger, url)
         await one._beat()
         assert heard == []
+        assert one.local().heartbeat_at == 0
         one._loops = life.loops
         await one._beat()
         assert heard == ["/beat"]
-        assert (one.heartbeat_at is not None) == (status == 200)
+        assert (one.heartbeat_at > 0) == (status == 200)
+        assert one.local().heartbeat_at == one.heartbeat_at
+        one.loaded = replace(one.loaded, serve=ServeSettings())
+        assert one.local().heartbeat_at is None
 
 
 async def test_no_heartbeat_without_a_readable_ledger(tmp_path: Path) -> None:
@@ -138,7 +143,7 @@ async def test_no_heartbeat_without_a_readable_ledger(tmp_path: Path) -> None:
         with pytest.raises(LedgerError):
             await one._beat()
     assert heard == []
-    assert one.heartbeat_at is None
+    assert one.heartbeat_at == 0
     assert isinstance(one._loops, Loops)
 
 

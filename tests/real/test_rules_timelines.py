@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from tests.real.test_rules import ALERTS, GROUPS, counter, timeliness
+from prober.model import Schedule
+from prober.objectives import DEFAULT_OBJECTIVES
+from prober.rules import rule_groups
+from tests.real.test_rules import ALERTS, SCENARIOS, counter, timeliness
 from tests.servers.programs import program
 
+(LATENCY,) = [scenario for scenario in SCENARIOS if scenario.name == "alert-latency"]
+AT_NINE = replace(LATENCY, name="at-nine", schedule=Schedule(cron="0 9 * * mon-fri"))
+GROUPS = rule_groups(DEFAULT_OBJECTIVES, (*SCENARIOS, AT_NINE))
 ALERT = {"scenario": "alert-latency", "kind": "alert"}
 LETTER = {"scenario": "newsletter-delivery", "kind": "newsletter", "channel": "email"}
 HOURS = "0+1x120"
@@ -141,6 +148,19 @@ TIMELINES = [
     Timeline("no heartbeat gets through", gauge("heartbeat_last_success_timestamp_seconds", "0+60x120 7200x20"), [
         (129, "ProberHeartbeatLost", 0), (132, "ProberHeartbeatLost", 1),
     ]),
+    Timeline("no heartbeat has ever got through", gauge("heartbeat_last_success_timestamp_seconds", "0x20"), [
+        (9, "ProberHeartbeatLost", 0), (12, "ProberHeartbeatLost", 1),
+    ]),
+    Timeline("a heartbeat that comes late", gauge("heartbeat_last_success_timestamp_seconds", "0x1 120+60x18"), [
+        (12, "ProberHeartbeatLost", 0), (19, "ProberHeartbeatLost", 0),
+    ]),
+    Timeline("a service without a heartbeat", UP, [(30, "ProberHeartbeatLost", 0)]),
+    # Time begins on a Thursday: settled on that day, on Friday and on Monday, each at nine, and then no more.
+    Timeline("a weekend, and then nothing", gauge("last_settled_timestamp_seconds",
+                                                  "0x17 32400x47 118800x143 378000x250", scenario="at-nine"), [
+        (1980, "ProberNothingSettled", 0), (6270, "ProberNothingSettled", 0), (13500, "ProberNothingSettled", 0),
+        (13530, "ProberNothingSettled", 1),
+    ], step=30),
     Timeline("a process that wakes up late", gauge("loop_lag_seconds", "0.01x120 1x30")[:1], [
         (124, "ProberLoopLag", 0), (127, "ProberLoopLag", 1),
     ]),

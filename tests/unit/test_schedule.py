@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from prober.model import Schedule
-from prober.schedule import lateness_bound, offset_for, period, slots, validate
+from prober.schedule import lateness_bound, longest_span, offset_for, period, slots, validate
 
 CALM = settings(deadline=None)  # the machine may be busy with other tests
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -322,3 +322,46 @@ def test_the_period_is_the_distance_to_the_following_slot() -> None:
 def test_lateness_is_bounded_by_half_a_period_and_half_a_minute(every: float, bound: float) -> None:
     """A slot is late after min(period / 2, 30 s)."""
     assert lateness_bound(every) == bound
+
+
+# the longest span
+
+
+@pytest.mark.parametrize(
+    ("cron", "zone", "longest"),
+    [
+        ("* * * * *", "UTC", timedelta(minutes=3)),
+        ("*/5 * * * *", "Europe/Berlin", timedelta(minutes=15)),
+        ("0 9 * * mon-fri", "UTC", timedelta(days=5)),  # from Wednesday to Monday, or from Thursday to Tuesday
+        ("0 9 * * mon-fri", "Europe/Berlin", timedelta(days=5, hours=1)),
+        ("*/5 9-17 * * mon-fri", "UTC", timedelta(days=2, hours=15, minutes=15)),
+        ("7 3,15 * * *", "UTC", timedelta(hours=36)),
+        ("0 0 1 * *", "UTC", timedelta(days=92)),
+        ("0 0 29 2 *", "UTC", timedelta(days=3 * 1461)),
+    ],
+)
+def test_the_longest_span_of_three_slots(cron: str, zone: str, longest: timedelta) -> None:
+    """Weekends, nights, short months and leap years are in it, and an hour where clocks may be moved."""
+    assert longest_span(Schedule(cron=cron, time_zone=zone), 3) == longest.total_seconds()
+
+
+@settings(CALM, max_examples=10)
+@given(
+    st.sampled_from(["*/20 8-9 * * mon", "0 9 * * mon-fri", "30 */6 */2 * *", "0 9 1 * mon", "5 4 * * *"]),
+    st.sampled_from(["UTC", "Europe/Berlin"]),
+    st.integers(1, 4),
+    st.integers(0, 400),
+)
+def test_no_span_is_longer(cron: str, zone: str, number: int, days: int) -> None:
+    """However one looks at the slots of two months, those so many apart lie no further apart."""
+    schedule, begin = Schedule(cron=cron, time_zone=zone), NOW + days * 86400
+    found = slots(schedule, 0.0, begin, begin + 60 * 86400)
+    longest = longest_span(schedule, number)
+    assert all(later - former <= longest for former, later in zip(found, found[number:], strict=False))
+
+
+def test_the_longest_span_of_a_period() -> None:
+    """So many periods; what never recurs has none."""
+    assert longest_span(Schedule(every=90.0), 3) == 270.0
+    with pytest.raises(ValueError, match="no slots"):
+        longest_span(Schedule(), 3)
