@@ -1,4 +1,4 @@
-"""Traces by OTLP/HTTP at a real receiver: of ``run``, ``gate`` and ``serve``, with and without a collector."""
+"""Traces by OTLP/HTTP at a real receiver: of whatever probes, with and without a collector."""
 
 from __future__ import annotations
 
@@ -140,6 +140,25 @@ async def test_serve_exports_what_its_exemplars_name(world: SandboxProcess, cons
             await collector.until(lambda: named_there <= {span.trace_id.hex() for span in collector.spans})
             service.running.send(signal.SIGTERM)
             assert (await service.running.ended()).code == 0
+
+
+async def test_ticks_export_before_they_end(world: SandboxProcess, console: Console) -> None:
+    """Each probe of two passes is one whole trace, sent once, when the second has ended."""
+    async with collecting() as collector:
+        configure(console, world, ("traces", {"endpoint": collector.url}))
+        scenarios(console, every="1s")
+        # Mail is read every second, and the chat services every few: one channel is enough here, and quick.
+        console.write(
+            "scenarios/steady.yaml", console.read("scenarios/steady.yaml").replace("[email, slack, discord]", "[email]")
+        )
+        first = await console.run("tick", "--scenarios", "scenarios", "--linger", "0", "-o", "json")
+        second = await console.run("tick", "--scenarios", "scenarios", "-o", "json")
+    told = [json.loads(ended.out) for ended in (first, second)]
+    assert [(ended.code, ended.err) for ended in (first, second)] == [(0, ""), (0, "")]
+    assert [one["published"] for one in told] == [{"accepted": 1}] * 2
+    assert told[1]["open"] == 0
+    traces = {span.trace_id.hex() for span in collector.spans}
+    assert sorted(len(collector.of(trace)) for trace in traces) == [3, 3]
 
 
 @pytest.mark.parametrize("how", ["closed", "silent", "failing"])
