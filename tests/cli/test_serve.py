@@ -9,13 +9,19 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
+import yaml
 from aiohttp import web
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from prober.clean_up import Retention
+from prober.ledger.ledger import Ledger
+from prober.ledger.retention import remove_old
 from prober.sandbox.launch import SandboxProcess, start_sandbox
 from tests.cli.console import PATIENCE, Console, Running, changed
 from tests.servers.programs import free_port
@@ -109,16 +115,26 @@ def configure(console: Console, world: SandboxProcess, *changes: tuple[str, obje
     console.write("prober.yaml", changed(world, ("ledger", str(console.folder / "ledger.sqlite")), *changes))
 
 
+def as_deployed(port: int) -> dict[str, Any]:
+    """The shipped configuration of Prometheus, in more of a hurry."""
+    folder = Path(__file__).parents[2] / "deploy/prometheus"
+    shipped: dict[str, Any] = yaml.safe_load((folder / "prometheus.yml").read_text(encoding="utf-8"))
+    (job,) = [job for job in shipped["scrape_configs"] if job["job_name"] == "prober"]
+    job["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]
+    return {
+        "global": {"scrape_interval": "250ms", "scrape_timeout": "250ms"},
+        "rule_files": [str(folder / name) for name in shipped["rule_files"]],
+        "scrape_configs": [job],
+    }
+
+
 async def test_prometheus_scrapes_through_a_kill(world: SandboxProcess, console: Console) -> None:
-    """Series exist at 0 before the first probe, the 30 s bound is exact, exemplars carry the trace id, and counters
-    keep their history when the service is killed."""
+    """As deploy/ has it scraped: series exist at 0 before the first probe, the 30 s bound is exact, exemplars carry the
+    trace id, and counters keep their history when the service is killed and old probes leave the ledger."""
     configure(console, world)
     scenarios(console, every="1h")
     port = free_port()
-    scraping = {
-        "global": {"scrape_interval": "250ms", "scrape_timeout": "250ms"},
-        "scrape_configs": [{"job_name": "prober", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}],
-    }
+    scraping = as_deployed(port)
     began = time.time()
     delivered = 'sum(max without (instance, pod) (prober_deliveries_total{outcome="delivered"}))'
     with prometheus(scraping) as server:
@@ -136,12 +152,17 @@ async def test_prometheus_scrapes_through_a_kill(world: SandboxProcess, console:
             assert await until('count(prober_delivery_latency_seconds_bucket{le=~"30(\\\\.0)?"})', 3) == 3
             scenarios(console, every="1s")
             service.running.send(signal.SIGHUP)
+            await until("sum(max without (instance, pod) (prober_journeys_total))", 1)
             before = await until(delivered, 3)
             service.running.send(signal.SIGKILL)
             await service.running.ended()
+        async with Ledger(str(console.folder / "ledger.sqlite")) as ledger:
+            location = world.configuration.get("location", "local")
+            assert (await ledger.write(remove_old, location, Retention(0, 0), time.time())).probes >= 1
         async with served(console, port=port):
             await until(delivered, before + 3)
-        assert await until("sum(resets(prober_deliveries_total[5m]))", 0) == 0
+        for name in ("deliveries_total", "publish_requests_total", "delivery_latency_seconds_bucket"):
+            assert await until(f"sum(resets(prober_{name}[5m]))", 0) == 0
         found = await asyncio.to_thread(
             server.exemplars, "prober_delivery_latency_seconds_bucket", began, time.time() + 60
         )

@@ -12,10 +12,12 @@ from sqlalchemy import Connection, func, select
 from prober.clean_up import DAY, Keeping, Retention, Upkeep
 from prober.ledger import sweeping
 from prober.ledger.clean_up_table import clean_ups
+from prober.ledger.exposing import snapshot
 from prober.ledger.ledger import Ledger
 from prober.ledger.retention import remove_old
 from prober.ledger.tables import deliveries, keys, probes, sightings, steps, totals_hourly, waypoints
 from prober.marker import Keyring, SigningKey, mint
+from prober.metrics import Configured, Local, families
 from prober.sandbox.boards import Board
 from prober.sandbox.weather import parse_weather as parse
 from tests.flow.rig import KEYRING, LOCATION, SCENARIO, Life, Rig, conserved, total, verdicts
@@ -225,6 +227,23 @@ def rows_of(conn: Connection) -> dict[str, int]:
     return {table.name: conn.execute(select(func.count()).select_from(table)).scalar_one() for table in tables}
 
 
+STAY = {"prober_deliveries_total", "prober_publish_requests_total", "prober_delivery_latency_seconds_bucket",
+        "prober_delivery_latency_seconds_sum", "prober_journeys_total", "prober_sightings_total"}  # fmt: skip
+
+
+async def scraped(rig: Rig) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """The counters and buckets of the probes as a scrape shows them; what goes on without them is left aside."""
+    configured = Configured(LOCATION, "test", (SCENARIO,), {SCENARIO.name: CHANNELS})
+    async with Ledger(rig.place) as ledger:
+        shown = await ledger.read(snapshot, LOCATION, rig.clock.now())
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families(shown, configured, (), Local())
+        for sample in family.samples
+        if family.type in {"counter", "histogram"} and family.name.removeprefix("prober_") not in {"clean_ups"}
+    }
+
+
 async def totals_of(life: Life) -> tuple[float, ...]:
     names = ("deliveries_expected_total", "deliveries_total", "timeliness_total", "delivery_latency_seconds_count")
     return tuple([await life.flow.ledger.read(total, name) for name in names])
@@ -232,12 +251,15 @@ async def totals_of(life: Life) -> tuple[float, ...]:
 
 @each
 async def test_retention_takes_successes_first_and_never_a_total(tmp_path: Path) -> None:
-    """After 30 days a success leaves the ledger with all that hangs on it, after 90 a failure; totals stay."""
+    """After 30 days a success leaves the ledger with all that hangs on it, after 90 a failure; totals stay, and so does
+    every counter and bucket that a scrape shows."""
     rig = sweeper(tmp_path)
     async with rig.world_turning():
         await probed(rig, 2)
         rig.world.set_weather(parse(GONE))
         (failed,) = await probed(rig)
+        before = await scraped(rig)
+        assert sum(value for (name, _), value in before.items() if name == "prober_deliveries_total") == 9
         for days, names, sighted in ((29, 3, 8), (2, 1, 2), (58, 1, 2), (2, 0, 0)):
             await rig.clock.advance(days * DAY)
             async with rig.life() as life:
@@ -248,6 +270,9 @@ async def test_retention_takes_successes_first_and_never_a_total(tmp_path: Path)
                 if names == 1:
                     assert [probe.probe for probe in await rig.results(life)] == [failed]
         assert set(left.values()) == {0}
+        after = await scraped(rig)
+        assert before.items() <= {key: after.get(key) for key in before}.items()
+        assert {name for (name, _), value in before.items() if value} >= STAY
 
 
 async def test_retention_never_takes_what_is_open(tmp_path: Path) -> None:
