@@ -55,7 +55,7 @@ async def control(flow: Flow, watch: Watch) -> Controlled:
         except Unreadable as error:
             failed[name] = str(error)
             continue
-        observed = observing.Observed(observer.name, (), watch.channels, controls=(told,))
+        observed = observing.Observed(observer.name, (), watch.channels, controls=(told,), epoch=watch.epoch)
         await flow.ledger.write(observing.record, flow.location, observed, flow.clock.now())
         posted += 1
     return Controlled(posted, failed, next_in)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -43,10 +43,16 @@ SEARCHED_IN_THE_LOOP = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """One observer and the channels that it reads, by name."""
+    """One observer and the channels that it reads, by name.
+
+    Where observers are leased ``anew`` makes one like it, to be entered by whoever takes the lease, and ``epoch`` is
+    the lease's, under which it looks.
+    """
 
     observer: Observer
     channels: Mapping[str, Channel]
+    anew: Callable[[], Observer] | None = None
+    epoch: int | None = None
 
 
 class TraceSink(Protocol):
@@ -161,7 +167,7 @@ async def observe(flow: Flow, watch: Watch) -> Mapping[str, str]:
     """Read one observer completely and put what it saw on record; returns which channels it could not see, and why.
 
     Raises Unreadable (on record as blindness; an error of our own is one too, with its cause), CursorMoved (another
-    process reads the same account) and LedgerError.
+    process reads the same account), LeaseLost (another replica does, in our place) and LedgerError.
     """
     begun = flow.clock.now()
     try:
@@ -179,7 +185,9 @@ async def observe(flow: Flow, watch: Watch) -> Mapping[str, str]:
 
 async def _record_blind(flow: Flow, watch: Watch, error: Unreadable, begun: Instant) -> None:
     name = watch.observer.name
-    await flow.ledger.write(observing.record_unreadable, flow.location, name, error, begun, now=flow.clock.now())
+    await flow.ledger.write(
+        observing.record_unreadable, flow.location, name, error, begun, now=flow.clock.now(), epoch=watch.epoch
+    )
     await _record_acts(flow)
 
 
@@ -210,6 +218,7 @@ async def _observe(flow: Flow, watch: Watch) -> Mapping[str, str]:
         reads_per_minute=watch.observer.reads_per_minute,
         blind=batch.blind,
         retention=flow.upkeep.retention.success,
+        epoch=watch.epoch,
     )
     await flow.ledger.write(observing.record, flow.location, observed, flow.clock.now())
     await _record_acts(flow)
@@ -259,7 +268,7 @@ async def observe_pushed(flow: Flow, watch: Watch, wake: Wake) -> int:
     if not noticed and not wake.controls_seen:
         return 0
     observed = observing.Observed(watch.observer.name, noticed, watch.channels, controls_seen=wake.controls_seen,
-                                  retention=flow.upkeep.retention.success)  # fmt: skip
+                                  retention=flow.upkeep.retention.success, epoch=watch.epoch)  # fmt: skip
     return await flow.ledger.write(observing.record, flow.location, observed, flow.clock.now())
 
 

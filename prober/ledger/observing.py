@@ -30,6 +30,7 @@ from prober.ledger.clocks import bound_clock
 from prober.ledger.controls import record_posted, record_seen
 from prober.ledger.dialect import insert, writes
 from prober.ledger.holding import EXPIRED, keep_candidate, may_learn
+from prober.ledger.leases import see_held
 from prober.ledger.prepared import Prepared
 from prober.ledger.publishing import add_waypoints
 from prober.ledger.tables import (
@@ -67,6 +68,7 @@ class Observed:
     """What one observer saw: pushed (no ``cursor``) or by one complete read.
 
     ``trouble`` says why its pushes do not flow as they should, ``reads_per_minute`` what its provider allows.
+    ``epoch`` is that of the lease under which it looked, None where observers are not leased.
     """
 
     observer: str
@@ -81,6 +83,7 @@ class Observed:
     trouble: str = ""
     reads_per_minute: float | None = None
     retention: float = correlate.RETENTION
+    epoch: int | None = None
 
 
 def cursor_of(conn: Connection, location: str, observer: str) -> str | None:
@@ -90,7 +93,9 @@ def cursor_of(conn: Connection, location: str, observer: str) -> str | None:
 
 
 def record(conn: Connection, location: str, observed: Observed, now: Instant) -> int:
-    """Put what was seen on record; returns how many sightings were new. Raises CursorMoved."""
+    """Put what was seen on record; returns how many sightings were new. Raises CursorMoved and LeaseLost."""
+    if observed.epoch is not None:
+        see_held(conn, location, observed.observer, observed.epoch)
     if observed.cursor is not None:
         _move_cursor(conn, location, observed, now)
     readings = observed.readings or {}
@@ -146,8 +151,11 @@ def record_unreadable(
     begun: Instant,
     *,
     now: Instant | None = None,
+    epoch: int | None = None,
 ) -> None:
-    """The observer is blind: since when, why, and when the latest failed read began."""
+    """The observer is blind: since when, why, and when the latest failed read began. Raises LeaseLost."""
+    if epoch is not None:
+        see_held(conn, location, observer, epoch)
     values = {"blind_reason": error.reason, "blind_detail": error.detail[:500], **instant_values("failed_read", begun)}
     statement = insert(conn, observers).values(
         location=location, name=observer, **values, **instant_values("blind_since", begun)

@@ -8,7 +8,7 @@ from prober.ledger.columns import String, Text, instant_columns, instant_of, ins
 
 __all__ = ["HEAD", "instant_columns", "instant_of", "instant_values", "metadata"]
 
-HEAD = "0010"
+HEAD = "0011"
 """The migration that this version writes; migrations/versions/ ends with it."""
 
 probes = Table(

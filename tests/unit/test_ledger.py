@@ -12,7 +12,8 @@ from sqlalchemy import Connection, inspect, select, text
 
 import prober.ledger.audit_tables
 import prober.ledger.clean_up_table
-import prober.ledger.dependencies  # noqa: F401 - the same
+import prober.ledger.dependencies
+import prober.ledger.leases  # noqa: F401 - the same
 from prober.errors import LedgerBusy, LedgerError, LedgerFull, LedgerOnNetwork, LedgerReadOnly, LedgerTooNew
 from prober.ledger import opening
 from prober.ledger.ledger import Ledger
