@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -227,8 +228,11 @@ async def open_flow(
     tell: Callable[[str], None] = _log_unverified,
     *,
     short_lived: bool = False,
+    leasing: bool = False,
 ) -> Flow:
     """Enter the target and every observer that some channel needs, and see that it is safe to publish.
+
+    With ``leasing`` observers are not entered: their leases decide when one is.
 
     ``tell`` is told in a sentence what of that could not be verified. Raises ConfigurationError, also where the
     target's channels or subscribers are not only ours. ``short_lived`` overrules the configuration by SHORT_LIVED.
@@ -240,7 +244,7 @@ async def open_flow(
     opened.append(target)
     made = [_watch(settings, name, clock, short_lived=short_lived) for name in settings.observers]
     watches = tuple(watch for watch in made if watch is not None)
-    for watch in watches:
+    for watch in () if leasing else watches:
         opened.append(await stack.enter_async_context(watch.observer))
     witnesses = [
         await stack.enter_async_context(WITNESSES[raw["adapter"]](name, raw, clock))
@@ -289,7 +293,10 @@ def _watch(settings: Settings, name: str, clock: Clock, *, short_lived: bool) ->
             f"observer adapter {raw['adapter']!r} is not there yet", f"use one of {known}", settings.source,
             field=f"observers.{name}.adapter",
         )  # fmt: skip
-    return Watch(maker(name, raw, tuple(channels.values()), clock), channels) if channels else None
+    if not channels:
+        return None
+    anew = partial(maker, name, raw, tuple(channels.values()), clock)
+    return Watch(anew(), channels, anew)
 
 
 def _target_plan(settings: Settings) -> TargetPlan:

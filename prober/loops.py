@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 import structlog
 
-from prober import asking, controlling, hearing, stages, sweep, telling
+from prober import asking, hearing, stages, sweep, telling
 from prober.clock import Instant, wait_for_any
 from prober.errors import LedgerError
 from prober.exporting import Exporting
 from prober.internal_errors import InternalErrors
+from prober.leasing import Leasing
 from prober.ledger import publishing, reading, settling, slots
+from prober.ledger.leases import LeaseLost
 from prober.ledger.owner import claim_ledger
 from prober.ledger.planning import PlannedProbe
-from prober.observers import Controlling
 from prober.sight import FIRST_RETRY, MAX_RETRY, Sight
 from prober.stages import Flow
-from prober.watching import Watching
+from prober.watches import Watches
 
 log = structlog.get_logger()
 
@@ -50,7 +52,8 @@ class Loops:
     ``lag`` is by how many seconds this process woke up late at its last beat, ``worst_lag`` ever.
     ``timetable`` says what recurs (None: nothing); it may be replaced while the loops run. ``sweeping`` also removes
     what has served from the channels and, in its time, from the ledger; ``asking_health`` see :mod:`asking`.
-    Without ``observing`` it only publishes: another process observes and settles.
+    Without ``observing`` it only publishes: another process observes and settles. ``leasing``: other replicas may
+    serve this ledger too, and each account is observed by one of them; see :class:`Watches`.
     ``on_settled`` is told the (delivery, probe) pairs that have a new verdict; ``on_change`` that something else is
     worth showing (an answer, a sight lost or regained).
     """
@@ -65,14 +68,14 @@ class Loops:
         sweeping: bool = False,
         asking_health: bool = False,
         observing: bool = True,
+        leasing: bool = False,
     ) -> None:
         self.flow = flow
         self._observing = observing
-        self._watches = flow.watches if observing else ()
+        self._leasing = leasing
         self._witnesses = flow.witnesses if observing else ()
         self._asking_health = asking_health
         self._sweeping = sweeping
-        self.sights = {watch.observer.name: Sight(watch.observer.reads_per_minute) for watch in self._watches}
         self.internal_errors = InternalErrors()
         self._exporting = Exporting(flow, flow.traces, self.internal_errors) if flow.traces is not None else None
         self.lag = 0.0
@@ -83,15 +86,26 @@ class Loops:
         self._replanned = asyncio.Event()
         self._steps = asyncio.Event()
         self._facts = asyncio.Event()
-        self._looked = asyncio.Event()
-        self._bounds = {name: asyncio.Event() for name in self.sights}
-        self._troubles = controlling.Troubles()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._watches = Watches(
+            flow if observing else replace(flow, watches=()),
+            self.internal_errors,
+            guarded=self._guarded,
+            seen=self._facts,
+            tell_change=self._tell_change,
+            leasing=Leasing(flow) if leasing else None,
+        )
+
+    @property
+    def sights(self) -> Mapping[str, Sight]:
+        """What is remembered of the reads of each observer that is ours."""
+        return self._watches.sights
 
     async def __aenter__(self) -> Self:
         await self.flow.ledger.write(claim_ledger, self.flow.keyring.environment)
         await self._bury()
+        await self._watches.begin()
         self._start("plan", self._plan)
         self._start("publish", self._publish)
         self._start("bury", self._bury_others)
@@ -99,7 +113,7 @@ class Loops:
             self._start("settle", self._settle)
         self._start("beat", self._beat)
         if self._sweeping:
-            self._start("sweep", partial(sweep.keep_sweeping, self.flow))
+            self._start("sweep", partial(sweep.keep_sweeping, self.flow, lambda: self._watches.ours))
             self._start("retain", partial(sweep.keep_retaining, self.flow))
         if self._exporting is not None:
             self._start("traces", self._exporting.keep_exporting)
@@ -107,22 +121,6 @@ class Loops:
             self._start("health", partial(asking.watch_health, self.flow))
         for witness in self._witnesses:
             self._start(f"hear {witness.name}", partial(hearing.listen, self.flow, witness, self._tell_change))
-        for watch in self._watches:
-            name = watch.observer.name
-            watching = Watching(
-                self.flow,
-                watch,
-                self.sights[name],
-                self.internal_errors,
-                self._troubles,
-                self._seen,
-                self._tell_change,
-                self._bounds[name],
-            )
-            self._start(f"observe {name}", watching.observe)
-            if isinstance(watch.observer, Controlling):
-                post = partial(controlling.keep_posting, self.flow, watch, self.sights[name], self._bounds[name].set)
-                self._start(f"control {name}", post)
         return self
 
     async def __aexit__(
@@ -134,6 +132,7 @@ class Loops:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._watches.end()
 
     async def launch(self, drafts: Sequence[PlannedProbe]) -> None:
         """Put probes on record and let them be published."""
@@ -145,26 +144,12 @@ class Loops:
         self._steps.set()
 
     async def sighted(self, bound: float) -> None:
-        """Return once every observer has read once, or has failed to, at the latest after ``bound`` seconds."""
-        end = self.flow.clock.now().plus(bound)
-        while any(sight.last_started is None and not sight.failures for sight in self.sights.values()):
-            left = end.since(self.flow.clock.now())
-            if left <= 0:
-                return
-            self._looked.clear()
-            await wait_for_any(self.flow.clock, self._looked, left)
+        """See :meth:`Watches.sighted`."""
+        await self._watches.sighted(bound)
 
     async def read_again(self, bound: float) -> None:
-        """Let every observer read once more now; return when each has, or has failed to, at the latest after
-        ``bound`` seconds."""
-        now = self.flow.clock.now()
-        for sight in self.sights.values():
-            sight.wanted = now
-        self._awaited_changed()
-        end = now.plus(bound)
-        while any(sight.wanted for sight in self.sights.values()) and (left := end.since(self.flow.clock.now())) > 0:
-            self._looked.clear()
-            await wait_for_any(self.flow.clock, self._looked, left)
+        """See :meth:`Watches.read_again`."""
+        await self._watches.read_again(bound)
 
     def _start(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
         task = asyncio.create_task(self._guarded(name, loop), name=name)
@@ -178,12 +163,14 @@ class Loops:
         task.add_done_callback(self._tasks.discard)
 
     async def _guarded(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
-        """Run a loop for ever: what ends it is counted, and it starts again."""
+        """Run a loop for ever: what ends it is counted, and it starts again; only the loss of a lease ends it."""
         failures = 0
         while True:
             try:
                 await loop()
                 return
+            except LeaseLost:
+                raise
             except LedgerError as error:
                 reason, words, unexpected = type(error).__name__, str(error), None
             except Exception as error:  # noqa: BLE001 - counted, logged and tried again
@@ -235,7 +222,9 @@ class Loops:
         while any(task.get_name().startswith(("plan", "publish", "take ")) for task in self._tasks):
             await self.flow.clock.sleep(DRAIN_LOOK)
         await self.internal_errors.record(self.flow)
-        while await self.flow.ledger.read(reading.open_probes, self.flow.location):
+        # Of replicas each waits for what it published itself: the others go on.
+        by = self.flow.taken_by if self._leasing else ""
+        while await self.flow.ledger.read(reading.open_probes, self.flow.location, by):
             if self.flow.clock.now().since(end) >= 0:
                 return False
             await self.flow.clock.sleep(DRAIN_LOOK)
@@ -254,8 +243,8 @@ class Loops:
             passed = slots.NOTHING
             if self._timetable is not None:
                 passed = await stages.plan_slots(self.flow, self._timetable, running_since)
-                if passed.planned:
-                    self._steps.set()
+                if passed.planned or self._leasing:
+                    self._steps.set()  # of replicas another one may have planned it
             while not (passed.more or self._replanned.is_set() or self._is_past(passed.next_slot)):
                 # Slots are wall times, and that clock may step: it is looked at again and again.
                 now = self.flow.clock.now()
@@ -269,7 +258,7 @@ class Loops:
         await self.sighted(FIRST_SIGHT)
         while not self._stopping:
             self._steps.clear()
-            claimed = await stages.claim(self.flow)
+            claimed = await stages.claim(self.flow, self._watches.patience)
             for step in claimed.steps:
                 self._start_once(f"take {step.step.probe}", self._take(step))
             if claimed.late:
@@ -285,19 +274,8 @@ class Loops:
             self.internal_errors["publish", type(error).__name__] += 1
         self._facts.set()
         self._steps.set()
-        self._awaited_changed()
+        self._watches.awaited_changed()
         await self._tell_change()
-
-    def _seen(self, looked: bool) -> None:
-        """An observer has put something on record, by a read (or the failure of one) where it ``looked``."""
-        if looked:
-            self._looked.set()
-        self._facts.set()
-
-    def _awaited_changed(self) -> None:
-        """Let every observer look up when it must read next."""
-        for event in self._bounds.values():
-            event.set()
 
     async def settle(self) -> settling.Settled:
         """Judge what has a new fact or whose time has come, and tell of it."""
@@ -312,7 +290,7 @@ class Loops:
             for probe in done.concluded:
                 self._start_once(f"claims {probe}", self._ask_claims(probe, done.traces[probe]))
         if done.waits:
-            self._awaited_changed()
+            self._watches.awaited_changed()
         return done
 
     async def _settle(self) -> None:

@@ -210,13 +210,14 @@ class Serving:
         """One life of the loops: until ``stop``, or until another target or other observers are configured."""
         self._reopen.clear()
         async with AsyncExitStack() as stack:
-            flow = await open_flow(stack, self.loaded.settings, self.ledger, self.clock)
+            flow = await open_flow(stack, self.loaded.settings, self.ledger, self.clock, leasing=True)
             loops = Loops(
                 flow,
                 on_settled=self._settled,
                 on_change=self._changed,
                 timetable=self._timetable(),
                 sweeping=True,
+                leasing=True,
             )
             async with loops:
                 self._loops = loops

@@ -101,11 +101,17 @@ async def plan_slots(flow: Flow, table: slots.Timetable, running_since: Instant)
     return await flow.ledger.write(plan_slots)
 
 
-async def claim(flow: Flow) -> publishing.Claimed:
-    """Claim the steps that are due: on record before anything leaves."""
+async def claim(flow: Flow, patience: float = 0.0) -> publishing.Claimed:
+    """Claim the steps that are due: on record before anything leaves. Those of the last ``patience`` seconds are left
+    to others."""
     announce = flow.target.announce if isinstance(flow.target, Announcing) else publishing.announce_nothing
     return await flow.ledger.write(
-        publishing.claim_steps, flow.location, flow.clock.now(), flow.taken_by, announce=announce
+        publishing.claim_steps,
+        flow.location,
+        flow.clock.now(),
+        flow.taken_by,
+        announce=announce,
+        patience=patience,
     )
 
 

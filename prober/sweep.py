@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -102,11 +102,15 @@ class Course:
         return self.allowances.setdefault((name, what), Allowance(per_minute))
 
 
-async def keep_sweeping(flow: Flow) -> None:
-    """Sweep for ever."""
+async def keep_sweeping(flow: Flow, ours: Callable[[], tuple[Watch, ...]]) -> None:
+    """Sweep for ever what lies on channels that are ours to read; who has none leaves all of it to others."""
     course = Course(flow.upkeep.keeping)
     while True:
-        done = await sweep(flow, course)
+        watches = ours()
+        if flow.watches and not watches:
+            await flow.clock.sleep(SWEEP_ON)
+            continue
+        done = await sweep(replace(flow, watches=watches), course)
         for name, why in done.trouble.items():
             log.info("What has served cannot be removed now.", action="sweep_trouble", observer=name, why=why)
         done.trouble.clear()

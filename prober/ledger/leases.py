@@ -59,7 +59,9 @@ def keep_leases(
     ``held`` are epochs by observer. A wanted lease is taken only as it was seen: None where there was none.
     """
     kept = {name: epoch for name, epoch in held.items() if _beat(conn, location, name, epoch)}
-    taken = {name: seen.epoch + 1 if seen else 1 for name, seen in wanted.items() if _take(conn, location, me, name, seen)}
+    taken = {
+        name: seen.epoch + 1 if seen else 1 for name, seen in wanted.items() if _take(conn, location, me, name, seen)
+    }
     return {**kept, **taken}
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, func, or_, select, text
 
 from prober.clock import Instant
-from prober.ledger.tables import coverage, deliveries, instant_of, steps
+from prober.ledger.tables import coverage, deliveries, instant_of, observers, steps
 from prober.model import StepState
 
 _OPEN = text("deliveries.open = 1")
@@ -69,6 +69,15 @@ def all_covered(conn: Connection, location: str, identities: Set[str]) -> bool:
     """Whether each of these channels has been read completely at least once."""
     query = select(coverage.c.identity).where(coverage.c.location == location, coverage.c.since_wall.is_not(None))
     return identities <= set(conn.execute(query).scalars())
+
+
+def all_looked(conn: Connection, location: str, channels: Mapping[str, Set[str]]) -> bool:
+    """Whether each of these observers has read all its channels (by identity) once, or has failed to."""
+    here = or_(coverage.c.since_wall.is_not(None), coverage.c.blind_reason != "")
+    looked_at = set(conn.execute(select(coverage.c.identity).where(coverage.c.location == location, here)).scalars())
+    failed = (observers.c.location == location, observers.c.blind_reason != "")
+    blind = set(conn.execute(select(observers.c.name).where(*failed)).scalars())
+    return all(name in blind or identities <= looked_at for name, identities in channels.items())
 
 
 def verdicts_since(conn: Connection, ids: Sequence[int], since: float) -> Verdicts:

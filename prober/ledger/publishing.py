@@ -141,11 +141,12 @@ def claim_steps(
     limit: int = 64,
     *,
     announce: Announce = announce_nothing,
+    patience: float = 0.0,
 ) -> Claimed:
     """Take what is due off the list, on record with its request before anything leaves. Too late a step is not taken
-    but void."""
+    but void. For ``patience`` seconds, but not until it is too late, a step is left to others."""
     ready = _ready(conn, location)
-    due = [row for row in ready if now.since(_instant(row, "due")) >= 0]
+    due = [row for row in ready if now.since(_ours_from(row, patience)) >= 0]
     rise = Rise()
     late = [row for row in due if row.after_step is None and now.since(_instant(row, "due")) > row.late_after]
     too_late = {(row.probe_id, row.number) for row in late}
@@ -164,9 +165,14 @@ def claim_steps(
             rise.observe("start_delay_seconds", {"scenario": row.scenario}, delay, START_DELAY_BOUNDS)
     raise_totals(conn, location, now.wall, rise)
     gone = too_late | {(row.probe_id, row.number) for row in chosen}
-    waiting = [_instant(row, "due") for row in ready if (row.probe_id, row.number) not in gone]
+    waiting = [_ours_from(row, patience) for row in ready if (row.probe_id, row.number) not in gone]
     next_due = max(waiting, key=now.since, default=None)
     return Claimed(tuple(step for _, step in taken), len(late), next_due)
+
+
+def _ours_from(row: Row[Any], patience: float) -> Instant:
+    due = _instant(row, "due")
+    return due.plus(min(patience, row.late_after / 2)) if patience else due
 
 
 def _take(conn: Connection, claimed: ClaimedStep, announce: Announce, now: Instant, taken_by: str) -> bool:

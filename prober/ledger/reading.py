@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, exists, select, text
 
 from prober.ledger.tables import coverage, deliveries, observers, probes, sightings, steps, waypoints
 
@@ -39,10 +39,13 @@ def run_probes(conn: Connection, run: str) -> tuple[str, ...]:
     return tuple(conn.execute(select(probes.c.id).where(probes.c.run == run).order_by(probes.c.number)).scalars())
 
 
-def open_probes(conn: Connection, location: str) -> tuple[str, ...]:
-    """The ids of probes that have an open delivery."""
-    query = select(deliveries.c.probe_id).where(deliveries.c.location == location, deliveries.c.open == 1).distinct()
-    return tuple(conn.execute(query).scalars())
+def open_probes(conn: Connection, location: str, taken_by: str = "") -> tuple[str, ...]:
+    """The ids of probes that have an open delivery, where a process is named only those that it published."""
+    query = select(deliveries.c.probe_id).where(deliveries.c.location == location, text("deliveries.open = 1"))
+    if taken_by:
+        mine = (steps.c.probe_id == deliveries.c.probe_id, steps.c.taken_by == taken_by)
+        query = query.where(exists().where(*mine))
+    return tuple(conn.execute(query.distinct()).scalars())
 
 
 def coverage_rows(conn: Connection, location: str) -> tuple[Row[Any], ...]:
