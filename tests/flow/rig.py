@@ -7,12 +7,13 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection, select
 
 from prober.clean_up import Upkeep
-from prober.clock import boot_id
+from prober.clock import Clock, boot_id
 from prober.draft import Drafting, draft_probe
 from prober.ledger import reading
 from prober.ledger.ledger import Ledger
@@ -47,6 +48,11 @@ SCENARIO = Scenario(
 )
 
 
+def elsewhere(replica: str) -> str:
+    """The name of a process in another container of this machine: nobody can tell whether it lives."""
+    return f"{boot_id()}/1/{replica}/anothercontainer"
+
+
 @dataclass
 class Life:
     """One life of the prober on a ledger; ``loops`` run until the context ends."""
@@ -79,6 +85,8 @@ class Rig:
         self.world = self.new_world(weather)
         self.poll = poll
         self.observer: type[WorldObserver] = WorldObserver
+        self.pushes = True
+        self.own_clock: Clock = self.clock
         self.witnesses: tuple[Witness, ...] = ()
         self.traces: TraceSink | None = None
         self.lives = 0
@@ -101,8 +109,9 @@ class Rig:
         boundary: Callable[[str, tuple[str, ...]], None] | None = None,
         *,
         observers: Sequence[str] = ("email", "slack", "discord"),
+        replica: str = "",
     ) -> AsyncIterator[tuple[Flow, Drafting, Mapping[str, Channel]]]:
-        """What a prober works with, while nothing repeats its stages."""
+        """What a prober works with, while nothing repeats its stages; a ``replica``'s observers are not entered."""
         self.lives += 1
         channels = self.world.channels()
         channels = {name: replace(channel, observer=f"{name}-observer") for name, channel in channels.items()}
@@ -110,16 +119,20 @@ class Rig:
             self.clock.watch(ledger.busy)
             watches = []
             for name in observers:
-                observer = self.observer(f"{name}-observer", self.world, (channels[name],), poll=self.poll)
-                watches.append(Watch(observer, {name: channels[name]}))
-            for watch in watches:
+                anew = partial(
+                    self.observer, f"{name}-observer", self.world, (channels[name],), poll=self.poll, pushes=self.pushes
+                )
+                watches.append(Watch(anew(), {name: channels[name]}, anew))
+            entered = () if replica else watches
+            for watch in entered:
                 await watch.observer.__aenter__()
-            flow = Flow(ledger, WorldTarget(self.world), tuple(watches), self.clock, KEYRING, LOCATION,
-                        f"{boot_id()}/{self.lives}/rig", self.upkeep, self.witnesses, self.traces)  # fmt: skip
+            own = elsewhere(replica) if replica else f"{boot_id()}/{self.lives}/rig"
+            flow = Flow(ledger, WorldTarget(self.world), tuple(watches), self.own_clock, KEYRING, LOCATION, own,
+                        self.upkeep, self.witnesses, self.traces)  # fmt: skip
             try:
                 yield flow, Drafting("test", LOCATION, KEYRING, self.world.world.templates), channels
             finally:
-                for watch in watches:
+                for watch in entered:
                     await watch.observer.__aexit__(None, None, None)
 
     @asynccontextmanager
@@ -129,16 +142,25 @@ class Rig:
         *,
         observers: Sequence[str] = ("email", "slack", "discord"),
         timetable: Callable[[Drafting, Mapping[str, Channel]], Timetable] | None = None,
+        replica: str = "",
     ) -> AsyncIterator[Life]:
-        """A prober from start to end; ending it in the middle is as abrupt as the ledger's commits make it."""
+        """A prober from start to end; ending it in the middle is as abrupt as the ledger's commits make it.
+
+        A ``replica`` of this name observes by lease.
+        """
 
         async def ignore(*_: object) -> None:
             return None
 
-        async with self.flow(boundary, observers=observers) as (flow, drafting, channels):
+        async with self.flow(boundary, observers=observers, replica=replica) as (flow, drafting, channels):
             table = timetable(drafting, channels) if timetable else None
             async with Loops(
-                flow, on_settled=ignore, on_change=ignore, timetable=table, sweeping=self.sweeping
+                flow,
+                on_settled=ignore,
+                on_change=ignore,
+                timetable=table,
+                sweeping=self.sweeping,
+                leasing=bool(replica),
             ) as loops:
                 await self.clock.advance(0)
                 yield Life(flow, loops, drafting, channels)
