@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -13,12 +13,12 @@ from typing import Any, Protocol
 import structlog
 
 from prober.acts import Acts
+from prober.auditing import record_last_acts
 from prober.clock import Clock
 from prober.config import Settings, validate_adapter
 from prober.draft import Drafting
-from prober.errors import ConfigurationError, LedgerError, TargetError
+from prober.errors import ConfigurationError, TargetError
 from prober.findings import Examined
-from prober.ledger.acting import record_acts
 from prober.ledger.ledger import Ledger
 from prober.marker import Keyring, SigningKey
 from prober.model import Channel
@@ -239,7 +239,7 @@ async def open_flow(
     """
     by, opened = this_process(), list[object]()
     # Called last, when nobody can do anything any more.
-    stack.push_async_callback(_record_all_acts, ledger, settings.location, by, opened)
+    stack.push_async_callback(record_last_acts, ledger, settings.location, by, opened)
     target = await stack.enter_async_context(make_target(settings, clock))
     opened.append(target)
     made = [_watch(settings, name, clock, short_lived=short_lived) for name in settings.observers]
@@ -272,13 +272,6 @@ async def open_flow(
         upkeep=settings.limits.upkeep,
         traces=traces,
     )
-
-
-async def _record_all_acts(ledger: Ledger, location: str, by: str, opened: Iterable[object]) -> None:
-    try:
-        await record_acts(ledger, location, by, opened, whole=True)
-    except LedgerError as error:
-        structlog.get_logger().error("What was asked of others is not on record.", action="unaudited", why=str(error))
 
 
 def _watch(settings: Settings, name: str, clock: Clock, *, short_lived: bool) -> Watch | None:

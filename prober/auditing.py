@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import structlog
+
 from prober.acts import Act
 from prober.clock import Clock
-from prober.errors import TargetError, Unreadable
+from prober.errors import LedgerError, TargetError, Unreadable
 from prober.ledger import acting
 from prober.ledger.ledger import Ledger
 from prober.stages import Flow
+
+log = structlog.get_logger()
 
 UNTOLD = "not told"
 """The answer to what a request asked for beside other things, and of which its answer says nothing."""
@@ -58,3 +62,11 @@ class Audit:
 def audit_of(flow: Flow) -> Audit:
     """The record of one process."""
     return Audit(flow.ledger, flow.clock, flow.location, flow.taken_by)
+
+
+async def record_last_acts(ledger: Ledger, location: str, by: str, who: Iterable[object]) -> None:
+    """Put on record what these still did, when none of them can do anything any more."""
+    try:
+        await acting.record_acts(ledger, location, by, who, whole=True)
+    except LedgerError as error:
+        log.error("What was asked of others is not on record.", action="unaudited", why=str(error))

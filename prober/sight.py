@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from prober.clock import Instant
 from prober.errors import Unreadable
-from prober.ledger.observing import Awaited
+from prober.ledger.awaiting import Awaited
 
 IDLE_READ = 60.0
 """Seconds between complete reads while nothing is awaited: sight is proven, and bounds stay narrow."""

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from prober import controlling
+from prober.auditing import record_last_acts
 from prober.clock import wait_for_any
 from prober.internal_errors import InternalErrors
 from prober.leasing import EVERY, Leasing
@@ -76,7 +77,7 @@ class Watches:
     async def begin(self) -> None:
         """Start the loops of what is ours. Raises LedgerError."""
         if self._leasing is None:
-            for name, loop in [loop for watch in self.ours for loop in self._loops_of(watch)]:
+            for name, loop in [loop for watch in self.ours for loop in self._loops_of(watch, self._flow)]:
                 self._start(name, loop)
             return
         await self._look(self._leasing)
@@ -166,27 +167,27 @@ class Watches:
                 self._open[name] = watch
                 try:
                     async with asyncio.TaskGroup() as group:
-                        for loop_name, loop in self._loops_of(watch):
+                        for loop_name, loop in self._loops_of(watch, replace(self._flow, watches=(watch,))):
                             group.create_task(self._guarded(loop_name, loop))
                 finally:
                     if self._open.get(name) is watch:
                         del self._open[name]
         except* LeaseLost:
             leasing.lost(name, epoch)
+        finally:
+            await record_last_acts(self._flow.ledger, self._flow.location, self._flow.taken_by, [watch.observer])
 
     def _prepare(self, watch: Watch) -> None:
         self.sights[watch.observer.name] = Sight(watch.observer.reads_per_minute)
         self._bounds[watch.observer.name] = asyncio.Event()
 
-    def _loops_of(self, watch: Watch) -> Iterator[tuple[str, Loop]]:
+    def _loops_of(self, watch: Watch, flow: Flow) -> Iterator[tuple[str, Loop]]:
         name = watch.observer.name
         sight, bounds = self.sights[name], self._bounds[name]
-        watching = Watching(
-            self._flow, watch, sight, self._errors, self._troubles, self._note, self._tell_change, bounds
-        )
+        watching = Watching(flow, watch, sight, self._errors, self._troubles, self._note, self._tell_change, bounds)
         yield f"observe {name}", watching.observe
         if isinstance(watch.observer, Controlling):
-            yield f"control {name}", partial(controlling.keep_posting, self._flow, watch, sight, bounds.set)
+            yield f"control {name}", partial(controlling.keep_posting, flow, watch, sight, bounds.set)
 
     def _note(self, looked: bool) -> None:
         """An observer has put something on record, by a read (or the failure of one) where it ``looked``."""

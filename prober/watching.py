@@ -11,7 +11,7 @@ import structlog
 
 from prober import controlling, stages
 from prober.errors import Unreadable
-from prober.ledger import observing
+from prober.ledger import awaiting, observing
 from prober.model import Wake
 from prober.sight import FIRST_RETRY, Sight
 from prober.stages import Flow, Watch
@@ -98,7 +98,7 @@ class Watching:
         while True:
             changed.clear()
             now = clock.now()
-            awaited = await self.flow.ledger.read(observing.awaited, self.flow.location, name, sight.last_started, now)
+            awaited = await self.flow.ledger.read(awaiting.awaited, self.flow.location, name, sight.last_started, now)
             due = sight.next_read(awaited, watch.observer.poll, now)
             if now.since(due) >= 0:
                 return

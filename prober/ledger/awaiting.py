@@ -1,15 +1,17 @@
-"""Deliveries that wait for a fact because time alone settles them no more, and which facts end that."""
+"""What is awaited: which deliveries wait for a fact since time alone settles them no more, and when to read next."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, text, update
 
 from prober.clock import Instant
 from prober.judge import BLIND_GRACE_SHARE, MIN_BLIND_GRACE
 from prober.ledger.prepared import Prepared
-from prober.ledger.tables import coverage, deliveries, steps
+from prober.ledger.tables import coverage, deliveries, instant_of, steps
 
 _GRACE = case(
     (deliveries.c.give_up * BLIND_GRACE_SHARE > MIN_BLIND_GRACE, deliveries.c.give_up * BLIND_GRACE_SHARE),
@@ -89,3 +91,48 @@ def wake_unread(conn: Connection, location: str, now: Instant, *, observer: str 
         _UNREAD_OBSERVER.write(conn, {**about, "reader": observer})
     else:
         _UNREAD_CHANNEL.write(conn, {**about, "there": identity})
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """Whether an observer's channels are awaited at all, and the next deadline or horizon that a read must bracket."""
+
+    open: bool
+    bound: Instant | None
+
+
+def awaited(conn: Connection, location: str, observer: str, after: Instant | None, now: Instant) -> Awaited:
+    """What is still to be seen through this observer; ``after`` is when its last complete read began.
+
+    What was published on another machine, or before this one was started anew, is due by the wall clock.
+    """
+    here = {"location": location, "observer": observer, "boot": now.boot_id}
+    bootless, wall = (-math.inf, -math.inf) if after is None else (after.boottime, after.wall)
+    own = _NEXT_BOUND.first(conn, {**here, "after": bootless})
+    others = _NEXT_ELSEWHERE.first(conn, {**here, "after": wall})
+    bounds = [None if own is None else instant_of(own, "due"), None if others is None else now.at_wall(others.due_wall)]
+    if told := [bound for bound in bounds if bound is not None]:
+        return Awaited(True, max(told, key=now.since))
+    return Awaited(_SOME_OPEN.first(conn, here) is not None, None)
+
+
+_OPEN_HERE = (
+    deliveries.c.location == bindparam("location"),
+    deliveries.c.observer == bindparam("observer"),
+    text("deliveries.open = 1"),
+)
+_SOME_OPEN = Prepared(select(deliveries.c.id).where(*_OPEN_HERE).limit(1))
+_NEXT_BOUND = Prepared(
+    select(deliveries.c.due_wall, deliveries.c.due_boottime, deliveries.c.due_boot_id)
+    .where(*_OPEN_HERE, deliveries.c.due_boot_id == bindparam("boot"), deliveries.c.due_boottime > bindparam("after"))
+    .order_by(deliveries.c.due_boottime)
+    .limit(1)
+)
+# Both sides of one value: two searches in an index, where "not equal" would walk through all that is open.
+_ANOTHER_BOOT = or_(deliveries.c.due_boot_id < bindparam("boot"), deliveries.c.due_boot_id > bindparam("boot"))
+_NEXT_ELSEWHERE = Prepared(
+    select(deliveries.c.due_wall)
+    .where(*_OPEN_HERE, _ANOTHER_BOOT, deliveries.c.due_wall > bindparam("after"))
+    .order_by(deliveries.c.due_wall)
+    .limit(1)
+)

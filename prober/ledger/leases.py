@@ -10,6 +10,7 @@ from sqlalchemy import Column, Connection, Integer, Table, bindparam, select, up
 from prober.errors import LedgerError
 from prober.ledger.columns import String, metadata
 from prober.ledger.dialect import insert, writes
+from prober.ledger.prepared import Prepared
 
 leases = Table(
     "leases",
@@ -73,11 +74,14 @@ def let_go(conn: Connection, location: str, held: Mapping[str, int]) -> None:
 
 def see_held(conn: Connection, location: str, observer: str, epoch: int) -> None:
     """See that the lease is still of this epoch, in the transaction that rests on it. Raises LeaseLost."""
-    if conn.execute(_EPOCH, {"here": location, "name": observer}).scalar_one_or_none() != epoch:
+    row = _EPOCH.first(conn, {"here": location, "name": observer})
+    if row is None or row.epoch != epoch:
         raise LeaseLost(f"observer {observer}: another replica has taken it over")
 
 
-_EPOCH = select(leases.c.epoch).where(leases.c.location == bindparam("here"), leases.c.observer == bindparam("name"))
+_EPOCH = Prepared(
+    select(leases.c.epoch).where(leases.c.location == bindparam("here"), leases.c.observer == bindparam("name"))
+)
 _ONE = update(leases).where(
     leases.c.location == bindparam("here"), leases.c.observer == bindparam("name"), leases.c.epoch == bindparam("then")
 )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, exists, select, text, update
+from sqlalchemy import Connection, Row, and_, bindparam, exists, select, update
 
 from prober import correlate
 from prober.clean_up import carries_our_key
@@ -389,35 +388,3 @@ def _sighting_row(location: str, channel: Channel, message: Message, lower: Inst
         **instant_values("lower", lower),
         **instant_values("upper", message.seen),
     }
-
-
-@dataclass(frozen=True, slots=True)
-class Awaited:
-    """Whether an observer's channels are awaited at all, and the next deadline or horizon that a read must bracket."""
-
-    open: bool
-    bound: Instant | None
-
-
-def awaited(conn: Connection, location: str, observer: str, after: Instant | None, now: Instant) -> Awaited:
-    """What is still to be seen through this observer; ``after`` is when its last complete read began."""
-    here = {"location": location, "observer": observer}
-    since = -math.inf if after is None else after.boottime
-    row = _NEXT_BOUND.first(conn, {**here, "boot": now.boot_id, "after": since})
-    if row is not None:
-        return Awaited(True, instant_of(row, "due"))
-    return Awaited(_SOME_OPEN.first(conn, here) is not None, None)
-
-
-_OPEN_HERE = (
-    deliveries.c.location == bindparam("location"),
-    deliveries.c.observer == bindparam("observer"),
-    text("deliveries.open = 1"),
-)
-_SOME_OPEN = Prepared(select(deliveries.c.id).where(*_OPEN_HERE).limit(1))
-_NEXT_BOUND = Prepared(
-    select(deliveries.c.due_wall, deliveries.c.due_boottime, deliveries.c.due_boot_id)
-    .where(*_OPEN_HERE, deliveries.c.due_boot_id == bindparam("boot"), deliveries.c.due_boottime > bindparam("after"))
-    .order_by(deliveries.c.due_boottime)
-    .limit(1)
-)

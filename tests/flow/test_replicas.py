@@ -136,10 +136,10 @@ class Blinkered(WorldObserver):
 
     blind = False
 
-    async def read(self, cursor: str | None) -> Batch:
+    async def read(self, cursor: str | None, since: Instant | None = None) -> Batch:
         if self.blind:
             raise Unreadable("unreachable", "only this replica")
-        return await super().read(cursor)
+        return await super().read(cursor, since)
 
 
 @each
@@ -221,6 +221,6 @@ class Waiting(WorldObserver):
 
     go: asyncio.Event
 
-    async def read(self, cursor: str | None) -> Batch:
+    async def read(self, cursor: str | None, since: Instant | None = None) -> Batch:
         await self.go.wait()
-        return await super().read(cursor)
+        return await super().read(cursor, since)

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import event
 
 from prober.errors import Unreadable
-from prober.ledger import observing, publishing
+from prober.ledger import awaiting, observing, publishing
 from prober.ledger.opening import open_for_writing
 from prober.model import Key, KeyKind, Waypoint
 from tests.flow.rig import LOCATION
@@ -45,7 +45,7 @@ def live(book: Book) -> None:
     book.see(letter("11111111-2222-4333-8444-555555555555", 3, id="INBOX/1.9"), at=3)
     book.settle(3)
     with book.engine.begin() as conn:
-        observing.awaited(conn, LOCATION, "mailbox", START.plus(1), START.plus(3))
+        awaiting.awaited(conn, LOCATION, "mailbox", START.plus(1), START.plus(3))
         observing.expire_candidates(conn, LOCATION, START.plus(3))
         observing.record_unreadable(conn, LOCATION, "mailbox", Unreadable("unreachable"), START.plus(3))
         publishing.record_claims(conn, probe.id, (Waypoint("sent", START.wall, "target"),))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from prober.clock import Instant
 from prober.errors import Unreadable
-from prober.ledger.observing import Awaited
+from prober.ledger.awaiting import Awaited
 from prober.sight import IDLE_READ, LEAST_MARGIN, MAX_RETRY, Sight
 
 START = Instant(1_000_000.0, 500.0, "boot")
