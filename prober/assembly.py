@@ -28,6 +28,7 @@ from prober.safety import Bounds, Inventory, breaches, unverified
 from prober.stages import Flow, Watch
 from prober.targets import Listing, Target
 from prober.traces_form import traces_of
+from prober.yaml_source import Located
 
 VERIFIED_WITHIN = 5.0
 """Seconds that a start waits for the target to list its channels and subscribers."""
@@ -277,7 +278,9 @@ async def open_flow(
 def _watch(settings: Settings, name: str, clock: Clock, *, short_lived: bool) -> Watch | None:
     raw = settings.observers[name]
     if short_lived:
-        raw = {**raw, **SHORT_LIVED.get(raw["adapter"], {})}
+        changes = SHORT_LIVED.get(raw["adapter"], {})
+        # References below it begin in the configuration's folder, which a plain mapping would not know.
+        raw = raw.changed(changes) if isinstance(raw, Located) else {**raw, **changes}
     channels = {channel.name: channel for channel in settings.channels.values() if channel.observer == name}
     maker = OBSERVERS.get(raw["adapter"])
     if maker is None:

@@ -79,6 +79,11 @@ class Located(Mapping[str, Any]):
         fields = {name: value for name, value in self._fields.items() if name in names}
         return Located(fields, self.source, lines=self._lines, prefix=self.prefix, folder=self.folder)
 
+    def changed(self, fields: Mapping[str, Any]) -> Located:
+        """The same place with these values for these fields."""
+        merged = {**self._fields, **fields}
+        return Located(merged, self.source, lines=self._lines, prefix=self.prefix, folder=self.folder)
+
     def inside(self, *loc: str | int) -> Located:
         """The mapping that lies at ``loc``. Raises KeyError, IndexError or TypeError when there is none."""
         found: Any = self._fields

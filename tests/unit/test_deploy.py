@@ -17,9 +17,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from typer.testing import CliRunner
 
+from prober.assembly import _watch, make_target
 from prober.channel_choice import resolve_channels
 from prober.cli.app import app
-from prober.config import load_settings
+from prober.clock import SystemClock
+from prober.config import Settings, load_settings
 from prober.resources import contents_directory, scenarios_directory
 from prober.scenario_files import load_scenarios
 from prober.serve_form import ServeSettings, serve_of
@@ -52,8 +54,8 @@ def pods() -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> ServeSettings:
-    """What only serving needs of the shipped configuration, its secrets in place."""
+def shipped(tmp_path: Path) -> Settings:
+    """The shipped configuration, its secrets in place."""
     (tmp_path / "secrets").mkdir()
     for name in SECRETS:
         (tmp_path / "secrets" / name).write_text(f"a secret of the test, {name}", encoding="utf-8")
@@ -62,7 +64,24 @@ def serve(tmp_path: Path) -> ServeSettings:
     for scenario in load_scenarios(scenarios_directory(), contents_directory()).values():
         assert resolve_channels(scenario, settings.channels)
     assert settings.ledger == "/var/lib/prober/ledger.sqlite"
-    return serve_of(settings.serve)
+    return settings
+
+
+@pytest.fixture
+def serve(shipped: Settings) -> ServeSettings:
+    """What only serving needs of it."""
+    return serve_of(shipped.serve)
+
+
+@pytest.mark.parametrize("short_lived", [False, True])
+def test_every_account_is_found_wherever_it_is_started(
+    shipped: Settings, monkeypatch: pytest.MonkeyPatch, short_lived: bool
+) -> None:
+    """Secrets are files beside the configuration, for serve as for tick, whose folder is another one."""
+    monkeypatch.chdir("/")
+    make_target(shipped, SystemClock())
+    for name in shipped.observers:
+        assert _watch(shipped, name, SystemClock(), short_lived=short_lived) is not None
 
 
 @pytest.mark.parametrize("file", MANIFESTS)
