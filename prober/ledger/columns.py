@@ -12,19 +12,25 @@ from prober.clock import Instant
 metadata = MetaData()
 
 
-class String(TypeDecorator[str]):
-    """Text that every database takes: NUL, and halves of characters, are replaced.
+def fit(value: str | None) -> str | None:
+    """The text with NUL and halves of characters replaced, which not every database takes."""
+    if value is None or ("\0" not in value and value.isascii()):
+        return value
+    return value.encode("utf-8", "replace").decode("utf-8").replace("\0", "?")
 
-    Either may stand in what strangers wrote, and would else fail every transaction that the message is part of.
+
+class String(TypeDecorator[str]):
+    """Text that every database takes.
+
+    What not every one does may stand in what strangers wrote, and would else fail every transaction that the message
+    is part of.
     """
 
     impl = sqlalchemy.String
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        if value is None or ("\0" not in value and value.isascii()):
-            return value
-        return value.encode("utf-8", "replace").decode("utf-8").replace("\0", "?")
+        return fit(value)
 
 
 class Text(String):

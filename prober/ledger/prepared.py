@@ -10,11 +10,15 @@ import sqlite3
 from collections import namedtuple
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Delete, Insert, Select, Update
+from sqlalchemy import BindParameter, Connection, Delete, Dialect, Float, Insert, Select, Update
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql import visitors
+from sqlalchemy.types import TypeEngine
 
+from prober.ledger.columns import String, fit
 from prober.ledger.dialect import writes
 
 MOST_FORMS = 200
@@ -31,6 +35,9 @@ class Prepared:
     def __init__(self, statement: Select[Any] | Insert | Update | Delete) -> None:
         self.statement = statement
         self._forms: dict[tuple[Any, ...], _Form] = {}
+        self._lists = [
+            each.key for each in visitors.iterate(statement) if isinstance(each, BindParameter) and each.expanding
+        ]
 
     def all(self, conn: Connection, about: About = _NOTHING) -> Sequence[Any]:
         """The rows, with their columns as attributes."""
@@ -75,7 +82,7 @@ class Prepared:
         if isinstance(self.statement, Insert):
             key = tuple(about)
         else:
-            key = tuple([len(value) for value in about.values() if isinstance(value, list | tuple)])
+            key = tuple([len(about[name]) for name in self._lists if name in about])
         form = self._forms.get(key)
         if form is None:
             if len(self._forms) >= MOST_FORMS:
@@ -98,22 +105,34 @@ class _Form:
             for name, parts in state.parameter_expansion.items()
             for number, part in enumerate(parts)
         }
-        self._places: list[tuple[str, int | None, Any, Callable[[Any], Any] | None]] = []
-        for place in state.positiontup or ():
-            name, number = parts.get(place, (place, None))
-            kind = compiled.binds[name].type.dialect_impl(conn.dialect)
-            given = name if name in about else ""  # else it is the statement's own
-            self._places.append((given, number, state.parameters[place], kind.bind_processor(conn.dialect)))
+        places = state.positiontup or []
+        self._parts = {part: (name, number) for part, (name, number) in parts.items() if name in about}
+        self._own = {place: state.parameters[place] for place in places if place not in {*about, *self._parts}}
+        self._pick = _picker(places)
+        kinds = [compiled.binds[parts[place][0] if place in parts else place].type for place in places]
+        self._fits = [_fitting(kind, conn.dialect) for kind in kinds]
 
     def values(self, about: About) -> list[Any]:
         """The values in the order in which the text asks for them."""
-        found = []
-        for name, number, own, process in self._places:
-            value = about[name] if name else own
-            if number is not None and name:
-                value = value[number]
-            found.append(value if process is None else process(value))
-        return found
+        if self._parts or self._own:
+            parts = {part: about[name][number] for part, (name, number) in self._parts.items()}
+            about = {**self._own, **parts, **about}
+        return [value if fit is None else fit(value) for value, fit in zip(self._pick(about), self._fits, strict=True)]
+
+
+def _picker(places: Sequence[str]) -> Callable[[About], tuple[Any, ...]]:
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda about: tuple(about[place] for place in places)
+
+
+def _fitting(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    """What makes a value of this kind one that SQLite takes; None where it takes it as it is."""
+    if isinstance(kind, String):
+        return fit
+    if isinstance(kind, Float):
+        return None  # a column of that kind makes a whole number one itself
+    return kind.dialect_impl(dialect).bind_processor(dialect)
 
 
 def _row_of(statement: object) -> Callable[..., Any]:

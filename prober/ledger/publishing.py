@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, case, delete, func, or_, select, text, update
@@ -50,6 +51,20 @@ _READY = Prepared(
     )
 )
 _INSERT_WAYPOINTS = Prepared(waypoints.insert())
+_FORGET = Prepared(
+    delete(waypoints).where(
+        waypoints.c.probe_id == bindparam("probe"),
+        waypoints.c.name == bindparam("said"),
+        waypoints.c.source == bindparam("by"),
+    )
+)
+
+
+@cache
+def _insert_keys(dialect: str) -> Prepared:
+    return Prepared(insert(dialect, keys).on_conflict_do_nothing())
+
+
 _SAID_NOTHING = {"result": None, "status": None, "title": "", "detail": "", "correlation_id": ""}
 _CLOSE = Prepared(
     update(steps)
@@ -205,7 +220,7 @@ def record_answer(conn: Connection, step: Step, answer: Answer) -> None:
             {"value": key.value, "probe_id": step.probe, "kind": key.kind.value, "channel": key.channel}
             for key in answer.learned
         ]
-        conn.execute(insert(conn, keys).on_conflict_do_nothing(), rows)
+        _insert_keys(conn.dialect.name).write_each(conn, rows)
         attach_learned(conn, row.location, tuple(key.value for key in answer.learned), answer.answered_at)
     add_waypoints(conn, step.probe, None, answer.waypoints)
     if counts:
@@ -291,9 +306,7 @@ def publication_id_of(conn: Connection, probe: str) -> str:
 
 def record_claims(conn: Connection, probe: str, points: tuple[Waypoint, ...]) -> None:
     """Put what the target says now on record, in place of what it said of the same things before."""
-    for point in points:
-        same = and_(waypoints.c.probe_id == probe, waypoints.c.name == point.name, waypoints.c.source == point.source)
-        conn.execute(delete(waypoints).where(same))
+    _FORGET.write_each(conn, [{"probe": probe, "said": point.name, "by": point.source} for point in points])
     add_waypoints(conn, probe, None, points)
 
 

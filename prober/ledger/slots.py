@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, and_, func, or_, select, text, update
+from sqlalchemy import Connection, and_, bindparam, func, or_, select, text, update
 
 from prober.clock import Instant
 from prober.launching import Limits, Situation, Spent, decide
 from prober.ledger.dialect import insert
 from prober.ledger.planning import PlannedProbe, plan_probes
+from prober.ledger.prepared import Prepared
 from prober.ledger.tables import deliveries, launching, schedules, totals_hourly
 from prober.ledger.totals import Rise, labels_text, raise_totals
 from prober.model import PublishResult, Scenario, SlotState
@@ -91,8 +92,14 @@ def note_answer(conn: Connection, location: str, result: PublishResult) -> None:
         fresh = insert(conn, launching).values(location=location, errors=1)
         conn.execute(fresh.on_conflict_do_update(index_elements=["location"], set_=values))
     elif result in {PublishResult.ACCEPTED, PublishResult.REFUSED}:
-        here = and_(launching.c.location == location, launching.c.errors > 0)
-        conn.execute(update(launching).where(here).values(errors=0, trial_at=None))
+        _END_ERRORS.write(conn, {"here": location})
+
+
+_END_ERRORS = Prepared(
+    update(launching)
+    .where(launching.c.location == bindparam("here"), launching.c.errors > 0)
+    .values(errors=0, trial_at=None)
+)
 
 
 def held_back(conn: Connection, location: str) -> int:
