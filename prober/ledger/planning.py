@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection
 
 from prober.clock import Instant
-from prober.ledger.dialect import insert
-from prober.ledger.prepared import Prepared
+from prober.ledger.prepared import Prepared, insert_new
 from prober.ledger.tables import deliveries, instant_values, keys, probes, steps
 from prober.ledger.totals import Rise, raise_totals
 from prober.model import Arrive, Channel, Key, Publication, SlotState, StepAction, StepState
@@ -62,11 +60,6 @@ class PlannedProbe:
 _INSERT_STEPS, _INSERT_DELIVERIES = Prepared(steps.insert()), Prepared(deliveries.insert())
 
 
-@cache
-def _insert_new(dialect: str, table: Table) -> Prepared:
-    return Prepared(insert(dialect, table).on_conflict_do_nothing())
-
-
 def plan_probes(conn: Connection, plans: Sequence[PlannedProbe]) -> tuple[str, ...]:
     """Put the probes on record; one that is already there stays as it is. Returns the ids that are new."""
     new = tuple(plan.id for plan in plans if _plan(conn, plan))
@@ -102,11 +95,11 @@ def _plan(conn: Connection, plan: PlannedProbe) -> bool:
         "publication": json.dumps(asdict(publication)),
         **instant_values("planned", plan.planned),
     }
-    if not _insert_new(conn.dialect.name, probes).write(conn, row):
+    if not insert_new(conn.dialect.name, probes).write(conn, row):
         return False
     _INSERT_STEPS.write_each(conn, [_step(plan, step) for step in plan.steps])
     _INSERT_DELIVERIES.write_each(conn, [_delivery(plan, delivery) for delivery in plan.deliveries])
-    _insert_new(conn.dialect.name, keys).write_each(
+    insert_new(conn.dialect.name, keys).write_each(
         conn, [{"value": k.value, "probe_id": plan.id, "kind": k.kind.value, "channel": k.channel} for k in plan.keys]
     )
     return True

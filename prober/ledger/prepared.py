@@ -10,16 +10,17 @@ import sqlite3
 from collections import namedtuple
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Delete, Dialect, Float, Insert, Select, Update
+from sqlalchemy import BindParameter, Connection, Delete, Dialect, Float, Insert, Select, Table, Update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import visitors
 from sqlalchemy.types import TypeEngine
 
 from prober.ledger.columns import String, fit
-from prober.ledger.dialect import writes
+from prober.ledger.dialect import insert, writes
 
 MOST_FORMS = 200
 """Forms of one statement that are kept: one for each number of values in its lists."""
@@ -89,6 +90,12 @@ class Prepared:
                 self._forms.clear()
             form = self._forms[key] = _Form(conn, self.statement, about)
         return form
+
+
+@cache
+def insert_new(dialect: str, table: Table) -> Prepared:
+    """An INSERT that leaves alone what is there already."""
+    return Prepared(insert(dialect, table).on_conflict_do_nothing())
 
 
 class _Form:

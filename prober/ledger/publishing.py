@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, case, delete, func, or_, select, text, update
@@ -14,8 +13,7 @@ from prober.bounds import PUBLISH_BOUNDS, START_DELAY_BOUNDS, WAYPOINT_BOUNDS
 from prober.clock import Instant
 from prober.errors import TargetError
 from prober.ledger.attaching import attach_learned
-from prober.ledger.dialect import insert
-from prober.ledger.prepared import Prepared
+from prober.ledger.prepared import Prepared, insert_new
 from prober.ledger.slots import note_answer
 from prober.ledger.tables import deliveries, instant_of, instant_values, keys, probes, steps, waypoints
 from prober.ledger.totals import Rise, raise_totals
@@ -58,12 +56,6 @@ _FORGET = Prepared(
         waypoints.c.source == bindparam("by"),
     )
 )
-
-
-@cache
-def _insert_keys(dialect: str) -> Prepared:
-    return Prepared(insert(dialect, keys).on_conflict_do_nothing())
-
 
 _SAID_NOTHING = {"result": None, "status": None, "title": "", "detail": "", "correlation_id": ""}
 _CLOSE = Prepared(
@@ -220,7 +212,7 @@ def record_answer(conn: Connection, step: Step, answer: Answer) -> None:
             {"value": key.value, "probe_id": step.probe, "kind": key.kind.value, "channel": key.channel}
             for key in answer.learned
         ]
-        _insert_keys(conn.dialect.name).write_each(conn, rows)
+        insert_new(conn.dialect.name, keys).write_each(conn, rows)
         attach_learned(conn, row.location, tuple(key.value for key in answer.learned), answer.answered_at)
     add_waypoints(conn, step.probe, None, answer.waypoints)
     if counts:
