@@ -52,6 +52,17 @@ class Lying:
 
 
 @dataclass(frozen=True, slots=True)
+class PublishedPage:
+    """One page of the publications that a target has: ids, each with the text in which its keys may stand.
+
+    ``position`` is where the next page begins, empty after the last.
+    """
+
+    publications: tuple[tuple[str, str], ...]
+    position: str
+
+
+@dataclass(frozen=True, slots=True)
 class Keeping:
     """For how many seconds what may be removed stays where it is.
 

@@ -16,23 +16,32 @@ import structlog
 from sqlalchemy import Row
 
 from prober.auditing import audit_of
-from prober.clean_up import FIRST_PAUSE, CleanUpKind, Keeping, Lying, Removal, minted_last, next_attempt
+from prober.clean_up import (
+    FIRST_PAUSE,
+    CleanUpKind,
+    Keeping,
+    Lying,
+    PublishedPage,
+    Removal,
+    minted_last,
+    next_attempt,
+)
 from prober.clock import Instant
 from prober.correlate import sender_allowed
 from prober.errors import TargetError, Unreadable
 from prober.ledger import observing, retention, sweeping
-from prober.marker import Standing
+from prober.marker import Standing, find
 from prober.model import Channel
 from prober.observers import Removing
 from prober.stages import Flow, Watch, noticed_in
-from prober.targets import Withdrawing
+from prober.targets import Recounting, Withdrawing
 
 log = structlog.get_logger()
 
 BATCH = 100
 """Messages of one channel, or publications, that one pass tries at the most."""
 
-WITHDRAWALS_PER_MINUTE = 60.0
+WITHDRAWALS_PER_MINUTE = RECOUNTS_PER_MINUTE = 60.0
 
 LOOK_AGAIN = 3600.0
 """Seconds after a complete look at an observer's channels before the next begins."""
@@ -45,6 +54,9 @@ SWEEP, SWEEP_ON = 60.0, 1.0
 
 RETAIN, RETAIN_ON = 3600.0, 0.5
 """The same for what has been in the ledger for too long."""
+
+TARGET = ""
+"""The target among the observers' names, of which none is empty."""
 
 _BURST = 10.0
 
@@ -131,6 +143,7 @@ async def sweep(flow: Flow, course: Course) -> Swept:
         sweeping.plan_clean_ups, flow.location, course.keeping, withdraws=isinstance(flow.target, Withdrawing)
     )
     await _withdraw(flow, course)
+    await _recount(flow, course)
     for watch in flow.watches:
         if isinstance(watch.observer, Removing):
             await _remove(flow, watch, watch.observer, course)
@@ -175,9 +188,27 @@ async def rehearse(flow: Flow, course: Course) -> None:
     rows = await read(sweeping.due_clean_ups, flow.location, now.wall, identities, -1)
     wanted.update(f"{row.kind} {row.channel}".strip() for row in rows)
     course.swept.backlog = len(rows)
+    if isinstance(flow.target, Recounting):
+        await _rehearse_recount(flow, flow.target, course)
     for watch in flow.watches:
         if isinstance(watch.observer, Removing) and watch.observer.looks_per_minute != 0:
             await _rehearse_look(flow, watch, watch.observer, course)
+
+
+async def _rehearse_recount(flow: Flow, target: Recounting, course: Course) -> None:
+    position, now = "", flow.clock.now().wall
+    while True:
+        try:
+            page = await target.published(position)
+        except TargetError as error:
+            course.swept.trouble["target"] = error.title
+            return
+        found = our_publications(flow, page)
+        wanted = await flow.ledger.read(sweeping.unplanned, flow.location, found, course.keeping, now)
+        course.swept.wanted.update(each.kind.value for each in wanted)
+        if not (position := page.position):
+            return
+        await flow.clock.sleep(60.0 / RECOUNTS_PER_MINUTE)
 
 
 async def _rehearse_look(flow: Flow, watch: Watch, observer: Removing, course: Course) -> None:
@@ -222,6 +253,44 @@ async def _withdraw(flow: Flow, course: Course) -> None:
             await _put_off(flow, [row])
             return
         await _end(flow, "", {row.id: removal}, course.swept)
+
+
+async def _recount(flow: Flow, course: Course) -> None:
+    """Look at one page of the target's publications, and plan the withdrawal of what is ours and old enough."""
+    target, now, swept = flow.target, flow.clock.now(), course.swept
+    due = course.next_look.get(TARGET)
+    if not isinstance(target, Recounting) or (due is not None and now.since(due) < 0):
+        return
+    allowance = course.allowance(TARGET, "look", RECOUNTS_PER_MINUTE)
+    if not allowance.left(now):
+        swept.busy = True
+        return
+    allowance.spend(1)
+    try:
+        page = await target.published(course.positions.get(TARGET, ""))
+    except TargetError as error:
+        swept.trouble["target"] = error.title
+        course.next_look[TARGET] = now.plus(FIRST_PAUSE)
+        return
+    planned = 0
+    if found := our_publications(flow, page):
+        planned = await flow.ledger.write(sweeping.plan_found, flow.location, found, course.keeping, now.wall)
+    course.positions[TARGET] = page.position
+    if course.glance or not page.position:
+        course.next_look[TARGET] = now.plus(LOOK_AGAIN)
+    swept.busy = swept.busy or bool(planned) or (bool(page.position) and not course.glance)
+
+
+def our_publications(flow: Flow, page: PublishedPage) -> tuple[sweeping.Found, ...]:
+    """What of a page is ours to withdraw: a key in it verifies for this environment."""
+    found = []
+    for identity, text in page.publications:
+        keys = find([text], [], flow.keyring)
+        minted = minted_last(keys)
+        if minted is not None:
+            ours = tuple(key.value for key in keys if key.standing is Standing.GENUINE)
+            found.append(sweeping.Found(CleanUpKind.PUBLICATION, "", "", identity, ours, minted))
+    return tuple(found)
 
 
 async def _remove(flow: Flow, watch: Watch, observer: Removing, course: Course) -> None:

@@ -33,7 +33,8 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Something of ours that lies on a channel: its keys (none for a control message), and its age's beginning."""
+    """Something of ours that lies on a channel ('' : a publication, in the target): its keys (none for a control
+    message), and its age's beginning."""
 
     kind: CleanUpKind
     identity: str
@@ -126,7 +127,7 @@ def unplanned(
             continue
         due = _due(conn, each, keeping)
         if due is not None and due[1] <= now:
-            kind = CleanUpKind.MESSAGE if due[0] else each.kind
+            kind = CleanUpKind.MESSAGE if due[0] and each.identity else each.kind
             wanted.append(Wanted(kind, each.identity, each.channel, each.subject, *due))
     return tuple(wanted)
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote
 
-from prober.clean_up import Removal
+from prober.clean_up import PublishedPage, Removal
 from prober.clock import Instant, wait_for_any
 from prober.errors import OwnFault, Refused, Unanswered, Unreachable, Unreadable
 from prober.model import (
@@ -44,6 +44,7 @@ TIMEOUT = 10.0
 
 
 _REMEMBERED = 10_000
+_PAGE = 100
 _SERVERS = {ChannelKind.EMAIL: "imap", ChannelKind.SLACK: "slack", ChannelKind.DISCORD: "discord"}
 _RESOLUTIONS = {ChannelKind.EMAIL: 1.0, ChannelKind.SLACK: 1.0, ChannelKind.DISCORD: 0.001}
 
@@ -117,6 +118,15 @@ class WorldTarget:
         except Rejected as error:
             return {404: Removal.GONE, 409: Removal.TOO_LATE}.get(error.status, Removal.DENIED)
         return Removal.REMOVED
+
+    async def published(self, position: str) -> PublishedPage:
+        """As the seam says: those that are still to come, which carry no text but content ids."""
+        if self._sandbox.climate.outage("api"):
+            raise Unreachable("connection refused", "the sandbox's API is down")
+        begin = int(position or "0")
+        coming = [record for record in self._world.records.values() if record.status == "scheduled"]
+        page, following = coming[begin : begin + _PAGE], str(begin + _PAGE) if begin + _PAGE < len(coming) else ""
+        return PublishedPage(tuple((one.id, " ".join(one.order.content_ids)) for one in page), following)
 
     def _effect(self, step: Step, publication: Publication) -> tuple[Record, tuple[Key, ...]]:
         if step.action is StepAction.CANCEL:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
-from prober.clean_up import Removal
+from prober.clean_up import PublishedPage, Removal
 from prober.findings import Examined
 from prober.model import Answer, ChannelKind, Publication, Step, Waypoint
 from prober.safety import Inventory, TargetChannel, TargetSubscriber
@@ -54,6 +54,17 @@ class Withdrawing(Protocol):
 
         A target that knows no such publication has none (``gone``), one that has finished with it refuses
         (``too_late``), and one that lets us withdraw nothing denies it. Raises TargetError: to be tried again later.
+        """
+
+
+@runtime_checkable
+class Recounting(Withdrawing, Protocol):
+    """A target that can tell which publications it has, so that those of dead runs are withdrawn, too. Optional."""
+
+    async def published(self, position: str) -> PublishedPage:
+        """One bounded page of those that may still be withdrawn; '' begins. Empty where it lists none.
+
+        Raises TargetError.
         """
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlencode
 
-from prober.clean_up import Removal
+from prober.clean_up import PublishedPage, Removal
 from prober.clock import Clock
 from prober.errors import OwnFault
 from prober.findings import Examined
 from prober.model import Answer, Publication, Step, StepAction, Waypoint
+from prober.safety import Inventory
 from prober.targets.access import (
     Access,
     ensure_allowed,
@@ -27,6 +29,7 @@ from prober.targets.http_answers import claims_of, health_of, read_answer
 from prober.targets.http_client import Reply
 from prober.targets.http_examination import examine_described
 from prober.targets.http_form import HttpSettings, RequestForm, StepForm, known_in
+from prober.targets.http_listing import channels_of, publications_of
 from prober.targets.replies import removal_of
 from prober.targets.template import OWN, Template, Value, compiled, fill, fill_json, fill_whole, parse
 from prober.trace_ids import step_span_id
@@ -69,6 +72,8 @@ class HttpTarget:
         self.acts = self._access.acts
         forms: dict[str, RequestForm | None] = {action: getattr(settings.steps, action) for action in StepAction}
         forms |= {"status": settings.status, "withdraw": settings.withdraw, "health": settings.health}
+        if settings.listing is not None:
+            forms |= {"channels": settings.listing.channels, "publications": settings.listing.publications}
         self._plans = {name: _plan(form, known_in(name, self._own)) for name, form in forms.items() if form}
 
     async def __aenter__(self) -> Self:
@@ -120,6 +125,21 @@ class HttpTarget:
         refused = self._settings.errors.refused
         return removal_of(reply, accepted=form.accepted, gone=form.gone, too_late=form.too_late, refused=refused)
 
+    async def published(self, position: str) -> PublishedPage:
+        """See :class:`prober.targets.Recounting`; nothing where no such list is described."""
+        form = self._settings.listing.publications if self._settings.listing else None
+        if form is None:
+            return PublishedPage((), "")
+        ask = partial(self._ask, "publications", {}, None)
+        return await publications_of(form, self._settings.errors, ask, position)
+
+    async def inventory(self) -> Inventory:
+        """See :class:`prober.targets.Listing`; it knows no subscribers."""
+        form = self._settings.listing.channels if self._settings.listing else None
+        if form is None:
+            return Inventory()
+        return await channels_of(form, self._settings.errors, partial(self._ask, "channels", {}, None))
+
     async def health(self) -> dict[str, bool | None]:
         """As the seam says; nothing where no such call is described."""
         form = self._settings.health
@@ -137,10 +157,16 @@ class HttpTarget:
         now = self._clock.now().wall
         return {"now": now, "now_unix": now}
 
-    async def _ask(self, name: str, given: Mapping[str, Value], marked: Mapping[str, str] | None = None) -> Reply:
+    async def _ask(
+        self,
+        name: str,
+        given: Mapping[str, Value],
+        marked: Mapping[str, str] | None = None,
+        more: Sequence[tuple[str, str]] = (),
+    ) -> Reply:
         plan, values = self._plans[name], self._with_ours(given)
         path = fill(plan.path, values, _segment) or "/"
-        query = _pairs(plan.query, values)
+        query = [*_pairs(plan.query, values), *more]
         url = f"{self._settings.url}{path}" + (f"?{urlencode(query)}" if query else "")
         headers = dict(marked or {})
         for header, template in plan.headers.items():

@@ -30,7 +30,7 @@ MOST_ID = 64
 def read_answer(step: Step, form: StepForm, errors: ErrorsForm, reply: Reply, known_as: str) -> Answer:
     """What the target answered to ``step``. Raises Refused for a status by which it says no, Unanswered for all else
     that is no acceptance: also for a success that says failed, or lacks what it must tell."""
-    document = _accepted(reply, form.accepted, errors)
+    document = accepted_document(reply, form.accepted, errors)
     _ensure_success(form, errors, reply, document)
     publication_id = known_as or step.publication_id
     if form.publication_id:
@@ -48,7 +48,7 @@ def read_answer(step: Step, form: StepForm, errors: ErrorsForm, reply: Reply, kn
 
 def claims_of(form: StatusForm, errors: ErrorsForm, reply: Reply) -> tuple[Waypoint, ...]:
     """What the target says about delivery, on its own clock: never proof. Raises as :func:`read_answer`."""
-    document = _accepted(reply, form.accepted, errors)
+    document = accepted_document(reply, form.accepted, errors)
     if document is None:
         raise no_json(reply)
     points = [point for name, path in form.times.items() for point in at(name, value_at(document, path))]
@@ -62,7 +62,7 @@ def claims_of(form: StatusForm, errors: ErrorsForm, reply: Reply) -> tuple[Waypo
 
 def health_of(form: HealthForm, errors: ErrorsForm, reply: Reply) -> dict[str, bool | None]:
     """The state of each dependency: True up, False down, None neither. Raises as :func:`read_answer`."""
-    document = _accepted(reply, form.accepted, errors)
+    document = accepted_document(reply, form.accepted, errors)
     if document is None:
         raise no_json(reply)
     states = {name: value_at(document, path) for name, path in form.dependencies.items()}
@@ -71,8 +71,8 @@ def health_of(form: HealthForm, errors: ErrorsForm, reply: Reply) -> dict[str, b
     return {name: is_up(state, form.up, form.down) for name, state in states.items()}
 
 
-def _accepted(reply: Reply, accepted: frozenset[int], errors: ErrorsForm) -> Any:
-    """The JSON of a success, None for none."""
+def accepted_document(reply: Reply, accepted: frozenset[int], errors: ErrorsForm) -> Any:
+    """The JSON of a success, None for none. Raises as :func:`read_answer`."""
     if reply.status not in accepted:
         raise _failure(errors, reply)
     return parse_json(reply.body)

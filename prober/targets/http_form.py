@@ -201,6 +201,44 @@ class HealthForm(RequestForm):
         return dependencies
 
 
+class PageForm(_Form):
+    """How a list is turned: ``parameter`` of the query says how many items, or pages, were read before."""
+
+    parameter: str = Field(min_length=1)
+    counts: Literal["items", "pages"] = "items"
+    first: int = Field(default=0, ge=0, le=1)
+
+
+class ListForm(RequestForm):
+    """A request that lists something. ``items`` is where the list stands, the answer itself without it; ``id`` is a
+    path in each of its items. With ``page`` it is asked until nothing new comes."""
+
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "GET"
+    items: AnswerPath | None = None
+    id: AnswerPath
+    page: PageForm | None = None
+
+
+class ChannelsForm(ListForm):
+    """The target channels, of which each start and ``check`` see that they are there and named as a probe's."""
+
+    name: AnswerPath
+
+
+class ListingForm(_Form):
+    """What the API lists: ``channels``, and ``publications``, among which leftovers of dead runs are found by the keys
+    anywhere in an item; ``id`` is what ``withdraw`` takes."""
+
+    channels: ChannelsForm | None = None
+    publications: ListForm | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.channels is None and self.publications is None:
+            raise ValueError("describe channels, publications, or both")
+        return self
+
+
 class HttpSettings(AccessSettings):
     """The target's part of the configuration.
 
@@ -218,6 +256,7 @@ class HttpSettings(AccessSettings):
     status: StatusForm | None = None
     withdraw: WithdrawForm | None = None
     health: HealthForm | None = None
+    listing: ListingForm | None = None
 
     @field_validator("auth_header")
     @classmethod
@@ -244,7 +283,7 @@ class HttpSettings(AccessSettings):
 
 
 def known_in(name: str, own: Collection[str]) -> tuple[str, ...]:
-    """The placeholders of a request: of a step by its action, of ``status``, ``withdraw`` or ``health``."""
+    """The placeholders of a request: of a step by its action, of ``status``, ``withdraw``, ``health`` or a list."""
     of_request = {
         StepAction.CREATE: OF_PUBLICATION,
         StepAction.SEND: {**OF_PUBLICATION, **OF_RECIPIENT, **OF_ID},
@@ -268,9 +307,14 @@ def read_settings(raw: Mapping[str, Any]) -> HttpSettings:
 
 def _problems(located: Located, settings: HttpSettings) -> Iterator[ConfigurationError]:
     requests: list[Loc] = [("steps", action.value) for action in StepAction]
-    requests += [(name,) for name in ("status", "withdraw", "health")]
+    requests += [("status",), ("withdraw",), ("health",), ("listing", "channels"), ("listing", "publications")]
+    if settings.listing is not None and settings.listing.publications is not None and settings.withdraw is None:
+        mend = "describe target.withdraw, too, or leave target.listing.publications out"
+        yield located.error("what it lists could not be withdrawn", mend, ("listing", "publications"))
     for place in requests:
-        request = located.get(str(place[0])) if len(place) == 1 else located["steps"].get(place[1])
+        request: Any = located
+        for name in place:
+            request = request.get(name) if isinstance(request, Mapping) else None
         if not isinstance(request, Mapping):
             continue
         known = known_in(str(place[-1]), settings.values)

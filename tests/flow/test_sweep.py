@@ -16,9 +16,11 @@ from prober.ledger.exposing import snapshot
 from prober.ledger.ledger import Ledger
 from prober.ledger.retention import remove_old
 from prober.ledger.tables import deliveries, keys, probes, sightings, steps, totals_hourly, waypoints
-from prober.marker import Keyring, SigningKey, mint
+from prober.marker import Keyring, SigningKey, mint, mint_content_id
 from prober.metrics import Configured, Local, families
+from prober.model import PublicationKind
 from prober.sandbox.boards import Board
+from prober.sandbox.records import Order
 from prober.sandbox.weather import parse_weather as parse
 from tests.flow.rig import KEYRING, LOCATION, SCENARIO, Life, Rig, conserved, total, verdicts
 from tests.places import new_place
@@ -323,3 +325,43 @@ async def test_a_message_of_a_removed_probe_is_never_counted_as_delivered(
             assert await life.flow.ledger.read(total, "strays_total", reason=reason) == 3
             assert await life.flow.ledger.read(total, "strays_total") == 3
             assert await totals_of(life) == (3, 3, 3, 3)
+
+
+def publish_elsewhere(rig: Rig, keyring: Keyring, age: float) -> str:
+    """What a prober of which no ledger knows asked for so long ago, to go out tomorrow; the publication's id."""
+    now = rig.clock.now().wall
+    (place,) = (place for place in rig.world.places if place.name == "slack")
+    signed = mint_content_id(keyring, now - age, secrets.token_bytes(16))
+    order = Order(PublicationKind.MANUAL, (place.target_channel,), (signed,), scheduled_time=now + DAY)
+    return rig.world.world.create(order).id
+
+
+async def test_publications_of_dead_runs_are_withdrawn_by_the_age_in_their_key(tmp_path: Path) -> None:
+    """What no ledger knows goes once it is old enough; what is younger, or of another environment, stays."""
+    rig = sweeper(tmp_path)
+    foreign = Keyring("elsewhere", (SigningKey("t", b"a secret that others know"),))
+    async with rig.world_turning():
+        old = publish_elsewhere(rig, KEYRING, 3 * DAY)
+        young = publish_elsewhere(rig, KEYRING, DAY)
+        theirs = publish_elsewhere(rig, foreign, 3 * DAY)
+        await awake(rig)
+        records = rig.world.world.records
+        assert [records[name].status for name in (old, young, theirs)] == ["cancelled", "scheduled", "scheduled"]
+        assert await asked(rig, "clean_ups_total", kind="publication", result="removed") == 1
+
+
+async def test_publications_of_open_probes_stay(tmp_path: Path) -> None:
+    """What the target lists of a probe that is not settled is not touched, however old its key."""
+    rig = sweeper(tmp_path)
+    rig.upkeep = Upkeep(Keeping(success=0, failure=0, leftover=0), UPKEEP.retention)
+    async with rig.world_turning():
+        async with rig.life() as life:
+            await life.launch(1, replace(SCENARIO, scheduled_after=300.0))
+            await rig.clock.advance(10)
+        async with rig.life() as life:  # looks at once
+            await rig.clock.advance(20)
+            (record,) = rig.world.world.records.values()
+            assert record.status == "scheduled"
+            await rig.clock.advance(400)
+            (probe,) = await rig.results(life)
+    assert {outcome for _, outcome in verdicts(probe).values()} == {"delivered"}

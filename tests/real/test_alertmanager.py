@@ -23,6 +23,7 @@ from prober.errors import OwnFault, Refused, Unreachable
 from prober.model import Publication, PublicationKind, Step, StepAction
 from prober.report.result import ProbeResult
 from prober.resources import contents_directory
+from prober.safety import Bounds, TargetChannel, breaches
 from prober.scenario_files import load_scenarios
 from prober.targets.http import HttpTarget
 from prober.targets.http_form import HttpSettings, read_settings
@@ -160,6 +161,28 @@ async def test_the_described_api_against_the_real_one(inbox: Mailbox, postfix_se
             assert await target.withdraw(answer.publication_id) is Removal.REMOVED
             assert await target.withdraw(answer.publication_id) is Removal.REMOVED
             assert server.alerts() == []
+
+
+async def test_what_a_dead_run_left_is_listed() -> None:
+    """Alertmanager lists its receivers, of which the allowed one must be there, and the alerts of probes alone: what
+    holds a verified marker is withdrawn by the sweep's own means."""
+    with alertmanager({**quiet(), "receivers": [{"name": "nobody"}, {"name": "probes"}]}) as server:
+        people = {"json": [{"labels": {"alertname": "Fire", "prober": "no", "probe": "x"}}]}
+        create = example("prober.yaml")["target"]["steps"]["create"]
+        others = described(server.url, steps={"create": {**create, **people}})
+        async with HttpTarget(others, SystemClock()) as target:
+            await target.take(CREATE, alert_of("other"))
+        async with HttpTarget(described(server.url), SystemClock()) as target:
+            told = await target.inventory()
+            assert told.channels == (TargetChannel("nobody", "nobody", ""), TargetChannel("probes", "probes", ""))
+            assert breaches(Bounds(("probes",), "probes", ()), told) == ()
+            await target.take(CREATE, alert_of("one"))
+            ((name, text),) = (await target.published("")).publications
+            assert name == alert_of("one").marker
+            assert name in text
+            assert await target.withdraw(name) is Removal.REMOVED
+            assert (await target.published("")).publications == ()
+            assert [alert["labels"]["alertname"] for alert in server.alerts()] == ["Fire"]
 
 
 async def test_what_alertmanager_refuses() -> None:

@@ -35,6 +35,13 @@ steps:
 status:
   path: /things/{publication_id}
   states: [done]
+withdraw: {path: "/things/{publication_id}"}
+listing:
+  channels: {path: /channels, items: data, id: id, name: name}
+  publications:
+    path: /things
+    id: id
+    page: {parameter: page, counts: pages, first: 1}
 """
 
 
@@ -105,6 +112,25 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Read:
         ("publication_id: data.id", "times: {Bad Name: a.b}", (14, "steps.create.times", "is no name")),
         ("  create:", "  creat:", (8, "steps.creat", "unknown field (did you mean 'create'?)")),
         ("states: [done]", "states: [a b]", (17, "status.states", "is no name")),
+        ("path: /channels,", "path: channels,", (20, "listing.channels.path", "must begin with one '/'")),
+        (", name: name", "", (20, "listing.channels.name", "missing")),
+        ("items: data,", "items: data..x,", (20, "listing.channels.items", "'data..x' is no path")),
+        (
+            "items: data,",
+            'query: {q: "{marker}"},',
+            (20, "listing.channels.query.q", "there is no placeholder {marker} in this request"),
+        ),
+        (
+            "counts: pages",
+            "counts: lines",
+            (24, "listing.publications.page.counts", "'lines' is not one of items, pages"),
+        ),
+        ("publications:", "publicatons:", (21, "listing.publicatons", "did you mean 'publications'?")),
+        (
+            'withdraw: {path: "/things/{publication_id}"}',
+            "check_text: true",
+            (21, "listing.publications", "what it lists could not be withdrawn (describe target.withdraw, too"),
+        ),
         (
             '"{marker}"',
             '"${env:CANARY}"',
@@ -151,6 +177,7 @@ def test_a_secret_is_a_value_and_never_shown(read: Read) -> None:
         {"token": "a", "token_file": "b"},
         {"url": "http://user:pass@api.example"},
         {"steps": {}},
+        {"listing": {}},
         {"health": {"path": "/health", "dependencies": {"Bad-Label": "a"}}},
     ],
 )
