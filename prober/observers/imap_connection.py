@@ -38,6 +38,11 @@ class Lifeline:
         if held is not None:
             held.close()
 
+    @property
+    def is_cut(self) -> bool:
+        with self._lock:
+            return self._cut
+
     def cut(self) -> None:
         """End the connection that is held, and every one to come."""
         with self._lock:

@@ -59,6 +59,12 @@ class Tokens:
 
     def _fetch(self, lifeline: Lifeline, told: list[str]) -> Grant:
         """A new token; what its endpoint did is put into ``told``, in words for the record. Raises Unreadable."""
+        # As long as another process may take for the same, and for its turn before that.
+        patience = 2 * (self._settings.connect_timeout + self._settings.read_timeout)
+        with self.refresh.held(lifeline, patience):
+            return self._asked(lifeline, told)
+
+    def _asked(self, lifeline: Lifeline, told: list[str]) -> Grant:
         asked = self._clock.now()
         refresh_token = self.refresh.current() if self._oauth2.grant == "refresh_token" else ""
         body = self._form(refresh_token)
