@@ -109,7 +109,14 @@ async def standing(manner: Manner) -> AsyncIterator[int]:
         yield int(server.sockets[0].getsockname()[1])
     finally:
         server.close()
+        await _turns()  # who has just connected is served before it is ended
         for task in tuple(connections):
             task.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
+        await _turns()  # an aborted transport closes its socket with the loop's next turn
         await server.wait_closed()
+
+
+async def _turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
