@@ -128,6 +128,18 @@ def controls_around(
     return tuple(_fact(row) for row in conn.execute(query.order_by(controls.c.sent_wall)).all())
 
 
+def controls_between(conn: Connection, since: float, until: float, location: str = "") -> tuple[ControlFact, ...]:
+    """The control messages posted in a span (wall seconds) whose end says something of their provider: what was found
+    only after we had been away says nothing."""
+    query = select(controls).where(
+        controls.c.sent_wall >= since,
+        controls.c.sent_wall < until,
+        controls.c.how.not_in(["", UNSEEN, How.HISTORY.value]),
+    )
+    here = query.where(controls.c.location == location) if location else query
+    return tuple(_fact(row) for row in conn.execute(here.order_by(controls.c.sent_wall)).all())
+
+
 def _fact(row: Row[Any]) -> ControlFact:
     sent, lower, seen = (instant_of(row, name) for name in ("sent", "lower", "seen"))
     assert sent is not None  # noqa: S101 - written with the row

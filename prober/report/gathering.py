@@ -12,12 +12,14 @@ from sqlalchemy import Connection
 from prober.bounds import PUBLISH_BOUNDS, bound_text
 from prober.burn_windows import BURN_WINDOWS, HOUR
 from prober.ledger import reading, windows
+from prober.ledger.controls import controls_between
 from prober.ledger.windows import Group, Hourly, Series, Times, Window
 from prober.model import PublishResult
 from prober.objectives import INDICATORS, Counts, Objective, Standing, add_up, budget, burns
 from prober.report.evidence import probe_result
 from prober.report.lanes import lane, worst
 from prober.report.overview import Lane, ObjectiveReport, Overview
+from prober.report.provider_share import provider_shares
 from prober.report.ruling import judge_counts
 from prober.report.values import SummaryRow, TargetName
 
@@ -53,6 +55,9 @@ def overview(
         worst=tuple(probe_result(record) for record in reading.probe_records(conn, bad)),
         summary=tuple(map(_summary, lanes)),
         sampled=sampled,
+        providers=provider_shares(
+            controls_between(conn, window.since, window.until, window.location), {lane.channel for lane in lanes}
+        ),
     )
 
 

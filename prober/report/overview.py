@@ -100,6 +100,24 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderShare:
+    """What a provider itself took for control messages of ours on a channel.
+
+    Quantiles are of the upper bounds in seconds, infinite where so many were lost; ``slow`` are those that certainly
+    took long, ``lost`` ones among them.
+    """
+
+    channel: str
+    provider: str
+    count: int
+    slow: int
+    lost: int
+    p50: float
+    p95: float
+    max: float
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectiveReport:
     """How an objective stands: in the report's window, and over its own, which ends with the report's."""
 
@@ -126,6 +144,7 @@ class Overview:
     worst: tuple[ProbeResult, ...]
     summary: tuple[SummaryRow, ...]
     sampled: int
+    providers: tuple[ProviderShare, ...] = ()
 
     @property
     def expected(self) -> int:

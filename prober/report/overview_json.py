@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from prober.objectives import Burn, Counts
-from prober.report.overview import SHOWN_QUANTILES, Lane, ObjectiveReport, Overview
+from prober.report.overview import SHOWN_QUANTILES, Lane, ObjectiveReport, Overview, ProviderShare
+from prober.report.provider_share import share_sentence
 from prober.report.values import RunResult, instant_to_json, to_json
 
 
@@ -27,6 +28,7 @@ def overview_to_json(overview: Overview) -> dict[str, Any]:
             "sampled": overview.sampled,
             "channels": [_lane(lane) for lane in overview.lanes],
             "objectives": [_objective(each) for each in overview.objectives],
+            "providers": [_provider(share) for share in overview.providers],
         },
     }
 
@@ -59,6 +61,20 @@ def _lane(lane: Lane) -> dict[str, Any]:
         "stages": [
             {"name": stage.name, "count": stage.count, "p50": stage.p50, "p95": stage.p95} for stage in lane.stages
         ],
+    }
+
+
+def _provider(share: ProviderShare) -> dict[str, Any]:
+    return {
+        "channel": share.channel,
+        "provider": share.provider,
+        "control_messages": share.count,
+        "slow": share.slow,
+        "lost": share.lost,
+        "p50": _finite(share.p50),
+        "p95": _finite(share.p95),
+        "max": _finite(share.max),
+        "sentence": share_sentence(share),
     }
 
 

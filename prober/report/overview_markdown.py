@@ -9,6 +9,7 @@ from prober.model import Outcome
 from prober.report.figures import band_text, budget_text, burn_text, minute_text, percent, quantile_text, span_text
 from prober.report.lines import printable
 from prober.report.overview import Overview
+from prober.report.provider_share import share_sentence
 from prober.report.ruling import result_of
 from prober.report.values import Result, instant_to_json
 
@@ -32,6 +33,11 @@ def overview_markdown(overview: Overview) -> str:
     parts.append(_channels(overview))
     if overview.objectives:
         parts += ["### Objectives", _objectives(overview)]
+    if overview.providers:
+        told = [
+            f"{plain_markdown(each.channel)}: {plain_markdown(share_sentence(each))}" for each in overview.providers
+        ]
+        parts += ["### The providers themselves", "\n".join(f"- {line}" for line in told)]
     if overview.worst:
         parts += ["### Worst probes", _worst(overview)]
     return "\n\n".join(parts) + "\n"

@@ -26,6 +26,7 @@ def report_schema() -> Schema:
             "sampled": {**COUNT, "description": "Deliveries, evenly spread, on which the stages rest."},
             "channels": a_list(_channel()),
             "objectives": a_list(_objective()),
+            "providers": a_list(_provider()),
         }
     )
 
@@ -61,6 +62,25 @@ def _channel() -> Schema:
             "stages": a_list(stage),
         }
     )
+
+
+def _provider() -> Schema:
+    return {
+        **an_object(
+            {
+                "channel": TEXT,
+                "provider": TEXT,
+                "control_messages": COUNT,
+                "slow": COUNT,
+                "lost": COUNT,
+                "p50": or_null(SECONDS),
+                "p95": or_null(SECONDS),
+                "max": or_null(SECONDS),
+                "sentence": TEXT,
+            }
+        ),
+        "description": "What the provider itself took for control messages of ours; null: so many were lost.",
+    }
 
 
 def _objective() -> Schema:

@@ -9,6 +9,7 @@ from prober.durations import format_duration
 from prober.report.figures import band_text, budget_text, burn_text, minute_text, percent, span_text
 from prober.report.lines import Line, Span, Tone, fold, pad, printable, table
 from prober.report.overview import Lane, Moment, ObjectiveReport, Overview
+from prober.report.provider_share import share_sentence
 from prober.report.quantities import seconds_text
 from prober.report.ruling import result_of
 from prober.report.summary_table import summary_lines
@@ -29,6 +30,7 @@ def render_overview(overview: Overview, width: int) -> list[Line]:
         _courses(overview, width),
         _objectives(overview, width),
         _stages(overview),
+        _providers(overview, width),
         _worst(overview.worst, width),
     )
     for part in parts:
@@ -173,6 +175,19 @@ def _stages(overview: Overview) -> list[Line]:
         body.append([Span(lane.scenario), Span(lane.channel), *cells])
     title: Line = (Span("Where the time went", Tone.STRONG), Span("  median from the request", Tone.FAINT))
     return [title, *table(["scenario", "channel", *names], body, left=2, indent=2)]
+
+
+def _providers(overview: Overview, width: int) -> list[Line]:
+    if not overview.providers:
+        return []
+    lines: list[Line] = [(Span("The providers themselves", Tone.STRONG), Span("  control messages", Tone.FAINT))]
+    label = max(len(share.channel) for share in overview.providers)
+    for share in overview.providers:
+        first, *rest = fold(share_sentence(share), max(width - label - 4, 20))
+        tone = Tone.UNSURE if share.slow else Tone.PLAIN
+        lines.append((Span(f"  {pad(share.channel, label)}  "), Span(first, tone)))
+        lines += [(Span(f"  {pad('', label)}  "), Span(text, tone)) for text in rest]
+    return lines
 
 
 def _worst(probes: Sequence[ProbeResult], width: int) -> list[Line]:

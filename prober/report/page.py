@@ -15,6 +15,7 @@ from prober.objectives import Indicator
 from prober.report import figures, plots
 from prober.report.lines import printable
 from prober.report.overview import Lane, Overview
+from prober.report.provider_share import share_sentence
 from prober.report.ruling import result_of
 from prober.report.values import ProbeResult, Result
 
@@ -44,6 +45,7 @@ def overview_page(overview: Overview) -> str:
             duration=format_duration,
             instant=rfc3339,
             troubles=_troubles,
+            share_sentence=share_sentence,
             counts=_counts,
             version=__version__,
         )

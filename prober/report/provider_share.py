@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,9 @@ from prober.ledger.controls import GIVE_UP, ControlFact, controls_around
 from prober.ledger.reading import ProbeRecord
 from prober.ledger.tables import instant_of, offsets
 from prober.model import How, Outcome, Timeliness
+from prober.report.overview import ProviderShare
 from prober.report.quantities import seconds_text
+from prober.statistics import quantile
 
 AROUND = 900.0
 """Seconds before a request and after its end within which a control message says something about the provider."""
@@ -110,6 +113,39 @@ def control_sentence(fact: ControlFact, requested: float) -> str:
         return f"{name} itself was not slow: {ours} took {seconds_text(fact.upper)} s"
     between = f"{seconds_text(fact.lower)} and {seconds_text(fact.upper)} s"
     return f"whether {name} itself was slow is not known: {ours} took between {between}"
+
+
+def provider_shares(facts: Sequence[ControlFact], channels: Collection[str]) -> tuple[ProviderShare, ...]:
+    """What the providers themselves took, for each of these channels that had control messages."""
+    grouped: dict[tuple[str, str], list[ControlFact]] = {}
+    for fact in facts:
+        if fact.channel in channels:
+            grouped.setdefault((fact.channel, fact.source), []).append(fact)
+    return tuple(_share(channel, provider, mine) for (channel, provider), mine in sorted(grouped.items()))
+
+
+def _share(channel: str, provider: str, facts: Sequence[ControlFact]) -> ProviderShare:
+    uppers = [math.inf if fact.upper is None else fact.upper for fact in facts]
+    lost = sum(fact.upper is None for fact in facts)
+    slow = sum(fact.upper is None or took(fact) >= SLOW for fact in facts)
+    p50, p95, most = (quantile(uppers, q) for q in (0.5, 0.95, 1.0))
+    return ProviderShare(channel, provider, len(facts), slow, lost, p50, p95, most)
+
+
+def share_sentence(share: ProviderShare) -> str:
+    """Whether the provider itself was slow, by all control messages of a window."""
+    name, of = _name(share.provider), f"of {share.count} control messages of ours"
+    if share.slow:
+        lost = f", {share.lost} of which it lost" if share.lost else ""
+        return f"{name} itself was slow: {share.slow} {of} took {SLOW:g} s or longer{lost} ({_bounds(share)})"
+    if share.max < SLOW:
+        return f"{name} itself was not slow: none {of} took {SLOW:g} s ({_bounds(share)})"
+    return f"whether {name} itself was slow is not known: reads came too seldom to tell ({_bounds(share)})"
+
+
+def _bounds(share: ProviderShare) -> str:
+    told = ("lost" if math.isinf(most) else f"{seconds_text(most)} s" for most in (share.p50, share.p95, share.max))
+    return "median {}, p95 {}, max {}".format(*told)
 
 
 def _telling(told: Sequence[ControlFact], begin: float, end: float) -> ControlFact:

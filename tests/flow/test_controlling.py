@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from prober import clean_up
 from prober.clean_up import DAY, Lying, Removal
@@ -22,10 +23,18 @@ from prober.ledger.clocks import clock_bounds
 from prober.ledger.controls import ControlFact
 from prober.ledger.ledger import Ledger
 from prober.ledger.tables import controls, observers, sightings
+from prober.ledger.windows import Window
 from prober.model import Batch, Control, ControlSeen, How, Message, Stamp, Wake
 from prober.report.evidence import timeline
+from prober.report.gathering import overview
 from prober.report.lines import plain
-from prober.report.provider_share import control_sentence, provider_facts
+from prober.report.overview import Overview
+from prober.report.overview_json import overview_to_json
+from prober.report.overview_markdown import overview_markdown, plain_markdown
+from prober.report.overview_text import render_overview
+from prober.report.page import overview_page
+from prober.report.provider_share import control_sentence, provider_facts, provider_shares, share_sentence
+from prober.report.schema import result_schema
 from prober.report.timeline import Timeline, render_timeline, timeline_to_json
 from prober.report.values import TargetName
 from prober.sandbox.inprocess import WorldObserver
@@ -79,6 +88,45 @@ async def rows(rig: Rig, life: Life, query: Any) -> Sequence[Any]:
     return list(await in_loop(rig, life.flow.ledger.read(lambda conn: conn.execute(query).all())))
 
 
+def report_of(conn: Connection, now: float) -> Overview:
+    """What ``prober report`` says of the last day."""
+    return overview(conn, Window(now - DAY, now), (), TargetName("", True), now)
+
+
+def assert_reported(found: Overview, sentence: str) -> None:
+    """Every form of the report has the sentence about Discord, and the JSON is as its schema says."""
+    (share,) = found.providers
+    assert (share.channel, share_sentence(share)) == ("discord", sentence)
+    text = "\n".join(plain(line) for line in render_overview(found, 300))
+    assert f"discord  {sentence}" in text
+    assert sentence in overview_page(found)
+    assert f"- discord: {plain_markdown(sentence)}" in overview_markdown(found)
+    told = overview_to_json(found)
+    jsonschema.validate(told, result_schema())
+    assert told["report"]["providers"][0]["sentence"] == sentence
+
+
+@pytest.mark.parametrize(
+    ("uppers", "how", "lower", "said"),
+    [
+        ((0.1, 0.2, 1.9), "push", 0.0, "Discord itself was not slow: none of 3 control messages of ours took 2 s"),
+        ((0.1, 5.0), "push", 0.0, "Discord itself was slow: 1 of 2 control messages of ours took 2 s or longer ("),
+        ((0.1, None), "lost", 600.0, "1 of which it lost (median 0.100 s, p95 lost, max lost)"),
+        ((0.1, 30.0), "poll", 0.0, "whether Discord itself was slow is not known: reads came too seldom to tell"),
+        ((0.1, 30.0), "poll", 29.0, "Discord itself was slow: 1 of 2 control messages of ours took 2 s or longer ("),
+    ],
+)
+def test_what_control_messages_of_a_window_say(
+    uppers: Sequence[float | None], how: str, lower: float, said: str
+) -> None:
+    """A provider is slow only by what certainly took long; other channels' messages say nothing of it."""
+    quick = [ControlFact("discord", "discord", 0.0, 0.0, upper, "push") for upper in uppers[:-1]]
+    last = ControlFact("discord", "discord", 1.0, lower, uppers[-1], how)
+    elsewhere = ControlFact("slack", "slack", 2.0, 0.0, 9.0, "push")
+    (share,) = provider_shares([*quick, last, elsewhere], {"discord", "email"})
+    assert said in share_sentence(share)
+
+
 async def test_a_slow_provider_is_named_beside_the_delivery_that_it_explains(tmp_path: Path) -> None:
     """An 8 s control message before a 20 s delivery: one plain sentence under it, in the text and in the JSON."""
     rig = Rig(tmp_path, "channels: {discord: {latency: 20s}, email: {latency: 20s}}")
@@ -88,6 +136,9 @@ async def test_a_slow_provider_is_named_beside_the_delivery_that_it_explains(tmp
         (name,) = await life.launch(1)
         await rig.clock.advance(30)
         found = await shown(rig, life, name)
+        whole = await in_loop(rig, life.flow.ledger.read(report_of, rig.clock.now().wall))
+    counted = "1 of 1 control messages of ours took 2 s or longer (median 8.000 s, p95 8.000 s, max 8.000 s)"
+    assert_reported(whole, f"Discord itself was slow: {counted}")
     assert [(note.channel, note.text) for note in found.notes] == [
         (
             "discord",
