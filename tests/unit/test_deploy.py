@@ -22,9 +22,11 @@ from prober.channel_choice import resolve_channels
 from prober.cli.app import app
 from prober.clock import SystemClock
 from prober.config import Settings, load_settings
+from prober.loops import FIRST_SIGHT
 from prober.resources import contents_directory, scenarios_directory
 from prober.scenario_files import load_scenarios
 from prober.serve_form import ServeSettings, serve_of
+from prober.ticking import AFTER_DEADLINE
 from tests.servers.programs import program
 from tests.unit.test_readme import check_command
 
@@ -47,10 +49,15 @@ def manifest(file: str, kind: str, name: str = "") -> dict[str, Any]:
     return dict(found)
 
 
-def pods() -> dict[str, dict[str, Any]]:
-    """The pods of the manifests that run the prober."""
-    job = manifest("tick.yaml", "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-    return {"serve": manifest("serve.yaml", "Deployment")["spec"]["template"]["spec"], "tick": job}
+def pod_of(file: str, kind: str) -> dict[str, Any]:
+    """The pod of the file's one Deployment, or of its CronJob."""
+    spec = manifest(file, kind)["spec"]
+    return dict((spec["jobTemplate"]["spec"] if kind == "CronJob" else spec)["template"]["spec"])
+
+
+PODS = [(file, one["kind"]) for file, found in MANIFESTS.items() for one in found if "containers:" in yaml.dump(one)]
+OURS = [each for each in PODS if pod_of(*each)["containers"][0]["image"] == "PROBER_IMAGE"]
+TICKS = ["tick.yaml", "tick-postgresql.yaml"]
 
 
 @pytest.fixture
@@ -92,34 +99,91 @@ def test_every_manifest_is_valid(file: str) -> None:
         kubernetes_validate.validate(one, "1.31", strict=True)
 
 
-@pytest.mark.parametrize("kind", ["serve", "tick"])
-def test_a_pod_runs_without_rights(kind: str) -> None:
-    """Each pod is nobody's, on a read-only tree, with the image's user, and its secrets by reference."""
-    pod = pods()[kind]
+@pytest.mark.parametrize(("file", "kind"), PODS)
+def test_a_pod_runs_without_rights(file: str, kind: str) -> None:
+    """Each pod is nobody's, on a read-only tree, with the image's user."""
+    pod = pod_of(file, kind)
     (container,) = pod["containers"]
-    assert pod["securityContext"]["runAsUser"] == pod["securityContext"]["fsGroup"] == 65532
+    context = {name: value for name, value in pod["securityContext"].items() if name != "fsGroupChangePolicy"}
+    assert context == {
+        "runAsNonRoot": True, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }  # fmt: skip
     assert "USER 65532:65532" in DOCKERFILE
-    assert pod["securityContext"]["runAsNonRoot"]
-    assert not pod["automountServiceAccountToken"]
+    assert (pod["automountServiceAccountToken"], pod["enableServiceLinks"]) == (False, False)
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
     }  # fmt: skip
-    assert container["image"] == "PROBER_IMAGE"
+    assert {"hostNetwork", "hostPID", "hostIPC", "initContainers"}.isdisjoint(pod)
     assert "env" not in container
-    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-    assert mounts == {"etc": "/etc/prober", "ledger": "/var/lib/prober", "tmp": "/tmp"}  # noqa: S108
-    (etc,) = [volume["projected"] for volume in pod["volumes"] if volume["name"] == "etc"]
-    (secret,) = [source["secret"] for source in etc["sources"] if "secret" in source]
-    assert sorted(item["path"] for item in secret["items"]) == sorted(f"secrets/{name}" for name in SECRETS)
-    assert all(item["path"] == f"secrets/{item['key']}" for item in secret["items"])
+    limits = container["resources"]["limits"]
+    assert set(limits) == {"memory"}, "throttled CPU would widen every interval"
+
+
+@pytest.mark.parametrize(("file", "kind"), OURS)
+def test_a_pod_of_ours_finds_what_it_needs(file: str, kind: str) -> None:
+    """It runs a command that there is, finds its secrets by reference where the configuration looks for them, and may
+    write only where its ledger lies and to memory."""
+    pod = pod_of(file, kind)
+    (container,) = pod["containers"]
     check_command(shlex.join(["prober", *container["args"]]))
+    in_file = "postgresql" not in file
+    mounts = {mount["name"]: (mount["mountPath"], mount.get("readOnly", False)) for mount in container["volumeMounts"]}
+    wanted = {"etc": ("/etc/prober", True), "tmp": ("/tmp", False)}  # noqa: S108
+    assert mounts == wanted | ({"ledger": ("/var/lib/prober", False)} if in_file else {})
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert volumes["tmp"]["emptyDir"]["medium"] == "Memory"
+    if in_file:
+        claimed = volumes["ledger"]["persistentVolumeClaim"]["claimName"]
+        assert claimed == manifest(file, "PersistentVolumeClaim")["metadata"]["name"]
+    etc = volumes["etc"]["projected"]
+    assert (etc["defaultMode"], [*etc["sources"][0]]) == (0o440, ["configMap"])
+    (secret,) = [source["secret"] for source in etc["sources"] if "secret" in source]
+    names = [*SECRETS] if in_file else [*SECRETS, "ledger-password"]
+    assert sorted(item["path"] for item in secret["items"]) == sorted(f"secrets/{name}" for name in names)
+    assert all(item["path"] == f"secrets/{item['key']}" for item in secret["items"])
+
+
+def test_the_ledger_on_postgresql_is_found(tmp_path: Path, shipped: Settings) -> None:
+    """The line that its manifest asks for is read, with the password beside the others."""
+    asked = re.search(r"postgresql://\S+@HOST/\w+", (DEPLOY / "kubernetes/tick-postgresql.yaml").read_text("utf-8"))
+    assert asked is not None
+    (tmp_path / "secrets/ledger-password").write_text("a b", encoding="utf-8")
+    text = (tmp_path / "prober.yaml").read_text("utf-8").replace(f"ledger: {shipped.ledger} ", f"ledger: {asked[0]} ")
+    (tmp_path / "prober.yaml").write_text(text, encoding="utf-8")
+    assert load_settings(tmp_path / "prober.yaml").ledger == "postgresql://prober:a b@HOST/prober"
+
+
+def test_what_only_reads_a_ledger_is_asked_where_it_answers() -> None:
+    """It shows what passes put on PostgreSQL, on the port that is scraped."""
+    (container,) = pod_of("tick-postgresql.yaml", "Deployment")["containers"]
+    assert container["args"] == ["serve", "--read-only", "--listen", f"0.0.0.0:{PORT}"]
+    assert container["ports"] == [{"name": "http", "containerPort": int(PORT)}]
+    asked = {probe: container[probe]["httpGet"] for probe in ("readinessProbe", "livenessProbe")}
+    assert asked == {"readinessProbe": {"path": "/-/ready", "port": "http"},
+                     "livenessProbe": {"path": "/-/healthy", "port": "http"}}  # fmt: skip
+
+
+def test_what_passes_write_is_shown() -> None:
+    """node_exporter reads the folder of the file that the manifest asks for, on the volume that passes write to."""
+    text = (DEPLOY / "kubernetes/tick.yaml").read_text(encoding="utf-8")
+    written = re.search(r"serve.textfile is (\S+)/prober.prom", text)
+    assert written is not None
+    (container,) = pod_of("tick.yaml", "Deployment")["containers"]
+    assert f"--collector.textfile.directory={written[1]}" in container["args"]
+    assert f"--web.listen-address=:{PORT}" in container["args"]
+    (mount,) = container["volumeMounts"]
+    assert (mount["mountPath"], mount["readOnly"]) == (written[1], True)
+    (container,) = pod_of("tick.yaml", "CronJob")["containers"]
+    (ledger,) = [one["mountPath"] for one in container["volumeMounts"] if one["name"] == mount["name"]]
+    assert f"{ledger}/{mount['subPath']}" == written[1]
 
 
 def test_serve_is_probed_where_it_answers() -> None:
     """Liveness, readiness and startup ask addresses that serve has, on the port that it listens on."""
     deployment = manifest("serve.yaml", "Deployment")["spec"]
     assert (deployment["replicas"], deployment["strategy"]["type"]) == (1, "Recreate")
-    (container,) = pods()["serve"]["containers"]
+    (container,) = pod_of("serve.yaml", "Deployment")["containers"]
     routes = set(re.findall(r'web\.get\("(/-/\w+)"', (ROOT / "prober/status/app.py").read_text(encoding="utf-8")))
     asked = {
         probe: container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe", "startupProbe")
@@ -131,18 +195,24 @@ def test_serve_is_probed_where_it_answers() -> None:
     assert f'CMD ["serve", "--listen", "0.0.0.0:{PORT}"]' in DOCKERFILE
 
 
-def test_cron_stays_open_loop_in_kubernetes() -> None:
+@pytest.mark.parametrize("file", TICKS)
+def test_cron_stays_open_loop_in_kubernetes(file: str) -> None:
     """No pass waits for another, and none is tried again."""
-    spec = manifest("tick.yaml", "CronJob")["spec"]
+    spec = manifest(file, "CronJob")["spec"]
     job = spec["jobTemplate"]["spec"]
-    assert (spec["concurrencyPolicy"], job["backoffLimit"]) == ("Allow", 0)
+    assert (spec["schedule"], spec["concurrencyPolicy"], job["backoffLimit"]) == ("* * * * *", "Allow", 0)
     assert job["template"]["spec"]["restartPolicy"] == "Never"
+    longest = max(scenario.within for scenario in load_scenarios(scenarios_directory(), contents_directory()).values())
+    assert job["activeDeadlineSeconds"] > longest + AFTER_DEADLINE + FIRST_SIGHT
+    if "affinity" not in job["template"]["spec"]:
+        assert not [one for one in MANIFESTS[file] if one["kind"] == "PersistentVolumeClaim"]
+        return
     wanted = job["template"]["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][0]
     holder = manifest("tick.yaml", "Deployment")["spec"]["template"]["metadata"]["labels"]
     assert wanted["labelSelector"]["matchLabels"] == holder
 
 
-@pytest.mark.parametrize("file", ["serve.yaml", "tick.yaml"])
+@pytest.mark.parametrize("file", ["serve.yaml", *TICKS])
 def test_labels_lead_to_pods(file: str) -> None:
     """A Service, a Deployment and the NetworkPolicy choose pods that there are, by a port that they have."""
     deployment = manifest(file, "Deployment")["spec"]
@@ -157,15 +227,14 @@ def test_labels_lead_to_pods(file: str) -> None:
     (job,) = yaml.safe_load((DEPLOY / "prometheus/kubernetes.yml").read_text(encoding="utf-8"))["scrape_configs"]
     (found,) = job["dns_sd_configs"]
     assert (found["names"], str(found["port"])) == ([f"{service['metadata']['name']}.prober.svc.cluster.local"], PORT)
-    claims = [v for v in deployment["template"]["spec"]["volumes"] if "persistentVolumeClaim" in v]
-    assert (
-        claims[0]["persistentVolumeClaim"]["claimName"] == manifest(file, "PersistentVolumeClaim")["metadata"]["name"]
-    )
+    for claim in (v["persistentVolumeClaim"] for v in pod_of(file, "Deployment")["volumes"] if "emptyDir" not in v
+                  and "projected" not in v):  # fmt: skip
+        assert claim["claimName"] == manifest(file, "PersistentVolumeClaim")["metadata"]["name"]
 
 
 def test_who_stops_it_waits_until_it_has_drained(serve: ServeSettings) -> None:
     """Kubernetes, systemd and the page give serve longer than its drain."""
-    assert pods()["serve"]["terminationGracePeriodSeconds"] >= serve.drain + 10
+    assert pod_of("serve.yaml", "Deployment")["terminationGracePeriodSeconds"] >= serve.drain + 10
     assert int(setting("prober.service", "TimeoutStopSec")) >= serve.drain + 10
     stop = re.search(r"--stop-timeout (\d+)", PAGE)
     assert stop is not None
