@@ -26,7 +26,7 @@ from prober.loops import FIRST_SIGHT
 from prober.resources import contents_directory, scenarios_directory
 from prober.scenario_files import load_scenarios
 from prober.serve_form import ServeSettings, serve_of
-from prober.ticking import AFTER_DEADLINE
+from prober.ticking import AFTER_DEADLINE, SWEEP_WITHIN
 from tests.servers.programs import program
 from tests.unit.test_readme import check_command
 
@@ -42,6 +42,8 @@ SECRETS = re.findall(
     re.sub(r"^\s*#.*", "", (DEPLOY / "prober.yaml").read_text(encoding="utf-8"), flags=re.M),
 )
 PORT = "9464"
+CONFIG = "/etc/prober/prober.yaml"
+TEXTFILE = Path(re.findall(r"textfile: (\S+)", (DEPLOY / "prober.yaml").read_text(encoding="utf-8"))[0])
 
 
 def manifest(file: str, kind: str, name: str = "") -> dict[str, Any]:
@@ -58,6 +60,9 @@ def pod_of(file: str, kind: str) -> dict[str, Any]:
 PODS = [(file, one["kind"]) for file, found in MANIFESTS.items() for one in found if "containers:" in yaml.dump(one)]
 OURS = [each for each in PODS if pod_of(*each)["containers"][0]["image"] == "PROBER_IMAGE"]
 TICKS = ["tick.yaml", "tick-postgresql.yaml"]
+SCENARIOS = load_scenarios(scenarios_directory(), contents_directory()).values()
+LONGEST_PASS = max(scenario.within for scenario in SCENARIOS) + FIRST_SIGHT + AFTER_DEADLINE + SWEEP_WITHIN
+"""Seconds that a pass of all the shipped scenarios may linger, with what it does before and after."""
 
 
 @pytest.fixture
@@ -68,9 +73,10 @@ def shipped(tmp_path: Path) -> Settings:
         (tmp_path / "secrets" / name).write_text(f"a secret of the test, {name}", encoding="utf-8")
     shutil.copy(DEPLOY / "prober.yaml", tmp_path)
     settings = load_settings(tmp_path / "prober.yaml")
-    for scenario in load_scenarios(scenarios_directory(), contents_directory()).values():
+    for scenario in SCENARIOS:
         assert resolve_channels(scenario, settings.channels)
     assert settings.ledger == "/var/lib/prober/ledger.sqlite"
+    assert f"touch {settings.limits.kill_switch}`" in PAGE
     return settings
 
 
@@ -192,6 +198,10 @@ def test_serve_is_probed_where_it_answers() -> None:
     assert {*asked.values()} <= routes
     assert container["ports"] == [{"name": "http", "containerPort": int(PORT)}]
     assert container["args"] == ["serve", "--listen", f"0.0.0.0:{PORT}"]
+    assert f"http://127.0.0.1:{PORT}/-/healthy" in DOCKERFILE
+    # Observers may take their time to look for the first time, and one that is blind is scraped all the same.
+    assert container["startupProbe"]["failureThreshold"] * container["startupProbe"]["periodSeconds"] >= 120
+    assert manifest("serve.yaml", "Service")["spec"]["publishNotReadyAddresses"]
     assert f'CMD ["serve", "--listen", "0.0.0.0:{PORT}"]' in DOCKERFILE
 
 
@@ -201,9 +211,9 @@ def test_cron_stays_open_loop_in_kubernetes(file: str) -> None:
     spec = manifest(file, "CronJob")["spec"]
     job = spec["jobTemplate"]["spec"]
     assert (spec["schedule"], spec["concurrencyPolicy"], job["backoffLimit"]) == ("* * * * *", "Allow", 0)
+    assert spec["startingDeadlineSeconds"] >= 10, "Kubernetes looks every ten seconds what is to be started"
     assert job["template"]["spec"]["restartPolicy"] == "Never"
-    longest = max(scenario.within for scenario in load_scenarios(scenarios_directory(), contents_directory()).values())
-    assert job["activeDeadlineSeconds"] > longest + AFTER_DEADLINE + FIRST_SIGHT
+    assert job["activeDeadlineSeconds"] >= LONGEST_PASS
     if "affinity" not in job["template"]["spec"]:
         assert not [one for one in MANIFESTS[file] if one["kind"] == "PersistentVolumeClaim"]
         return
@@ -222,14 +232,21 @@ def test_labels_lead_to_pods(file: str) -> None:
     assert service["spec"]["selector"] == labels
     policy = manifest("network-policy.yaml", "NetworkPolicy")["spec"]
     assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+    assert policy["policyTypes"] == ["Ingress"], "what goes out is everywhere"
+    ((source,),) = [rule["from"] for rule in policy["ingress"]]
+    assert source["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "monitoring"}
+    assert service["spec"]["clusterIP"] == "None", "each pod is scraped, by DNS"
     (ports,) = [rule["ports"] for rule in policy["ingress"]]
     assert [port["port"] for port in ports] == [port["name"] for port in service["spec"]["ports"]] == ["http"]
     (job,) = yaml.safe_load((DEPLOY / "prometheus/kubernetes.yml").read_text(encoding="utf-8"))["scrape_configs"]
     (found,) = job["dns_sd_configs"]
+    assert found["type"] == "A"
     assert (found["names"], str(found["port"])) == ([f"{service['metadata']['name']}.prober.svc.cluster.local"], PORT)
     for claim in (v["persistentVolumeClaim"] for v in pod_of(file, "Deployment")["volumes"] if "emptyDir" not in v
                   and "projected" not in v):  # fmt: skip
-        assert claim["claimName"] == manifest(file, "PersistentVolumeClaim")["metadata"]["name"]
+        volume = manifest(file, "PersistentVolumeClaim")
+        assert claim["claimName"] == volume["metadata"]["name"]
+        assert volume["spec"]["accessModes"] == ["ReadWriteOnce"], "SQLite's locks want a disk of one node"
 
 
 def test_who_stops_it_waits_until_it_has_drained(serve: ServeSettings) -> None:
@@ -246,40 +263,6 @@ def test_who_stops_it_waits_until_it_has_drained(serve: ServeSettings) -> None:
 def setting(unit: str, name: str) -> str:
     (found,) = re.findall(rf"^{name}=(.*)$", UNITS[unit], re.MULTILINE)
     return str(found)
-
-
-def test_systemd_accepts_the_units(tmp_path: Path) -> None:
-    """systemd-analyze finds nothing to say of them, with a program in the place of the installed one."""
-    for name, text in UNITS.items():
-        instance = name.replace("@", "@alert-latency")
-        (tmp_path / instance).write_text(text.replace("/opt/prober/bin/prober", "/bin/true"), encoding="utf-8")
-    command = [program("systemd-analyze", "systemd"), "verify", *map(str, sorted(tmp_path.iterdir()))]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
-    ours = [line for line in (ended.stdout + ended.stderr).splitlines() if "prober" in line]
-    assert (ended.returncode, ours) == (0, [])
-
-
-@pytest.mark.parametrize("name", ["prober.service", "prober-tick@.service"])
-def test_a_unit_runs_the_prober(name: str) -> None:
-    """Each service runs a command that there is, as its own user, on a read-only tree, with the ledger's folder."""
-    check_command(setting(name, "ExecStart").replace("%i", "alert-latency"))
-    assert setting(name, "User") == "prober"
-    assert setting(name, "ProtectSystem") == "strict"
-    assert setting(name, "StateDirectory") == "prober"
-    assert setting(name, "Environment") == "PROBER_CONFIG=/etc/prober/prober.yaml"
-
-
-def test_the_crontab_is_one() -> None:
-    """Comments, variables, and one line of five times, a user and a command of the prober."""
-    lines = [line for line in CRON.splitlines() if line and not line.startswith("#")]
-    variables = dict(line.split("=", 1) for line in lines[:-1])
-    assert variables == {"SHELL": "/bin/sh", "PROBER_CONFIG": "/etc/prober/prober.yaml"}
-    *times, user, command = lines[-1].split(None, 6)
-    assert times == ["*"] * 5
-    assert user == setting("prober.service", "User")
-    assert "%" not in command
-    check_command(command.split(" 2>&1 |")[0])
-    assert CRON.endswith("\n"), "cron ignores a last line without its end"
 
 
 @pytest.mark.parametrize("file", ["prometheus.yml", "kubernetes.yml"])
@@ -305,7 +288,7 @@ def test_the_scrape_meets_the_listener() -> None:
     """Prometheus asks where serve listens unless told otherwise."""
     jobs = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
     targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in jobs}
-    assert targets["prober"] == [f"127.0.0.1:{PORT}"]
+    assert targets == {"prober": [f"127.0.0.1:{PORT}"], "node": ["127.0.0.1:9100"]}
     assert f'"127.0.0.1:{PORT}"' in (ROOT / "prober/cli/app.py").read_text(encoding="utf-8") or PORT in helped("serve")
     assert f"EXPOSE {PORT}" in DOCKERFILE
 
@@ -318,6 +301,9 @@ def test_the_image_copies_what_there_is() -> None:
     """What the Dockerfile copies exists and goes to the builder; one stage makes, the other runs as nobody."""
     sources = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
     copied = {source for line in sources for source in line.split()}
+    assert f"PROBER_CONFIG={CONFIG}" in DOCKERFILE
+    assert "HOME=/var/lib/prober" in DOCKERFILE
+    assert re.findall(r"^ENTRYPOINT (.+)$", DOCKERFILE, re.MULTILINE) == ['["prober"]']
     let = {line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[:1] == "!"}
     assert copied == let
     for source in copied:
