@@ -150,6 +150,8 @@ async def test_prometheus_scrapes_through_a_kill(world: SandboxProcess, console:
             assert await until('count(prober_delivery_latency_seconds_bucket{le=~"30(\\\\.0)?"})', 3) == 3
             scenarios(console, every="1s")
             service.running.send(signal.SIGHUP)
+            await service.until_ready()
+            assert (await service.get("/"))[0] == 200
             await until("sum(max without (instance, pod) (prober_journeys_total))", 1)
             before = await until(delivered, 3)
             service.running.send(signal.SIGKILL)
