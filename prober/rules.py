@@ -37,7 +37,9 @@ def rule_groups(
     """The whole rule file. Records and the alerts on them stand in one group, which is evaluated in order."""
     scenarios = tuple(scenarios)
     kinds = {scenario.name: scenario.kind.value for scenario in scenarios}
-    burning = [rule for one in objectives for rule in (*_records(one, kinds), *_burn_alerts(one))]
+    burning = [
+        rule for one in objectives for rule in (*_records(one, kinds), *_burn_alerts(one), _budget_is_spent(one))
+    ]
     groups = {
         "prober-objectives": burning,
         "prober-thresholds": [*_thresholds(kinds)],
@@ -74,12 +76,36 @@ def _burn_alerts(objective: Objective) -> Iterator[Rule]:
             "ProberBudgetBurn",
             _burning(objective, window, most),
             SEVERITIES[window.severity],
-            category="delivery" if objective.indicator in PER_CHANNEL else "api",
+            category=_category(objective),
             summary=f"{objective.name} burns its error budget more than {factor:g} times too fast",
             description=f"Over {format_duration(window.long)} and {format_duration(window.short)} more than "
             f"{100 * most:.3g} % were bad, {100 * (1 - objective.goal):.3g} % may be.",
             labels={"objective": objective.name, "window": format_duration(window.long)},
         )
+
+
+def _budget_is_spent(objective: Objective) -> Rule:
+    """Nothing is left over the objective's window, and it is no tale of long ago: FEW were bad in the last days.
+
+    The same floor keeps one bad event among the first few from spending a budget that is not there yet.
+    """
+    chosen = f'objective="{objective.name}"'
+    left = f"max without (instance, pod) (prober_error_budget_remaining_ratio{{{_HERE},{chosen}}})"
+    bad = f"sum by (location, environment) (prober:objective_bad:increase{format_duration(WINDOWS[-1])}{{{chosen}}})"
+    return _alert(
+        "ProberBudgetSpent",
+        f"({left} <= 0) and on (location, environment) ({bad} >= {FEW})",
+        SEVERITIES[Severity.TICKET],
+        category=_category(objective),
+        summary=f"{objective.name} has spent its error budget",
+        description=f"Over {format_duration(objective.window)} more than {100 * (1 - objective.goal):.3g} % were bad.",
+        labels={"objective": objective.name},
+        lasting="15m",
+    )
+
+
+def _category(objective: Objective) -> str:
+    return "delivery" if objective.indicator in PER_CHANNEL else "api"
 
 
 def _burning(objective: Objective, window: BurnWindow, most: float) -> str:

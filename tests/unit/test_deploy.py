@@ -269,7 +269,7 @@ def setting(unit: str, name: str) -> str:
 def test_prometheus_accepts_the_configuration(file: str) -> None:
     """promtool reads each, with the rules beside it."""
     command = [program("promtool", "prometheus"), "check", "config", str(DEPLOY / "prometheus" / file)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "prober.rules.yml" in ended.stdout
 

@@ -299,7 +299,7 @@ def test_the_stagger_spreads_scenarios_and_locations() -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=30,
+        timeout=200,
     )
     assert float(said.stdout) == offset_for("a", "berlin", 60)
 
