@@ -12,7 +12,7 @@ from prober import sweep
 from prober.clock import wait_for_any
 from prober.draft import Drafting, draft_probe
 from prober.errors import LedgerError
-from prober.ledger import publishing, reading
+from prober.ledger import publishing, reading, settling
 from prober.ledger.planning import PlannedProbe
 from prober.ledger.reading import ProbeRecord
 from prober.loops import FIRST_SIGHT, HELD_UP, Loops
@@ -165,8 +165,8 @@ class AdHocRun:
             course.swept.trouble["ledger"] = str(error)
         self._listener.swept(course.swept)
 
-    async def _on_settled(self, settled: Sequence[tuple[int, str]]) -> None:
-        for record in await self.flow.ledger.read(reading.probe_records, [probe for _, probe in settled]):
+    async def _on_settled(self, done: settling.Settled) -> None:
+        for record in await self.flow.ledger.read(reading.probe_records, [probe for _, probe in done.settled]):
             self._tell(record)
         self._changed.set()
 

@@ -54,7 +54,7 @@ class Loops:
     what has served from the channels and, in its time, from the ledger; ``asking_health`` see :mod:`asking`.
     Without ``observing`` it only publishes: another process observes and settles. ``leasing``: other replicas may
     serve this ledger too, and each account is observed by one of them; see :class:`Watches`.
-    ``on_settled`` is told the (delivery, probe) pairs that have a new verdict; ``on_change`` that something else is
+    ``on_settled`` is told of each pass that gave verdicts; ``on_change`` that something else is
     worth showing (an answer, a sight lost or regained).
     """
 
@@ -62,7 +62,7 @@ class Loops:
         self,
         flow: Flow,
         *,
-        on_settled: Callable[[Sequence[tuple[int, str]]], Awaitable[None]],
+        on_settled: Callable[[settling.Settled], Awaitable[None]],
         on_change: Callable[[], Awaitable[None]],
         timetable: slots.Timetable | None = None,
         sweeping: bool = False,
@@ -182,7 +182,7 @@ class Loops:
             failures += 1
             await self.flow.clock.sleep(min(FIRST_RETRY * 2.0 ** min(failures - 1, 8), MAX_RETRY))
 
-    async def _tell_settled(self, settled: Sequence[tuple[int, str]]) -> None:
+    async def _tell_settled(self, settled: settling.Settled) -> None:
         try:
             await self._on_settled(settled)
         except Exception as error:
@@ -284,7 +284,7 @@ class Loops:
             telling.tell_verdicts(self.flow.location, done.verdicts)
             if self._exporting is not None:
                 self._exporting.settled.set()
-            await self._tell_settled(done.settled)
+            await self._tell_settled(done)
             if self.flow.witnesses:
                 self._start_once("suppressed", self._ask_suppressed([delivery for delivery, _ in done.settled]))
             for probe in done.concluded:

@@ -17,6 +17,7 @@ from prober.assembly import open_flow
 from prober.clock import Clock
 from prober.config import Settings
 from prober.errors import ConfigurationError, LedgerError
+from prober.ledger import settling
 from prober.ledger.exposing import snapshot
 from prober.ledger.ledger import Ledger
 from prober.ledger.owner import see_whose
@@ -238,7 +239,7 @@ class Serving:
         await loops.sighted(float("inf"))
         self.ready = True
 
-    async def _settled(self, _settled: Sequence[tuple[int, str]]) -> None:
+    async def _settled(self, _done: settling.Settled) -> None:
         """See :class:`prober.loops.Loops`; who reads the ledger sees it there."""
 
     async def _changed(self) -> None:

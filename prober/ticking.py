@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -12,7 +12,7 @@ import structlog
 from prober import asking, controlling, stages, sweep
 from prober.clock import Instant, wait_for_any
 from prober.errors import LedgerError
-from prober.ledger import lingering
+from prober.ledger import lingering, settling
 from prober.ledger.lingering import Verdicts
 from prober.ledger.lock import ObservingLock
 from prober.ledger.publishing import unpublished
@@ -92,7 +92,6 @@ class Tick:
         self._linger = linger
         self._end: Instant | None = None
         self._launched: list[str] | None = None
-        self._settled: set[int] = set()
         self._news = asyncio.Event()
         self.ticked = Ticked()
 
@@ -222,12 +221,11 @@ class Tick:
     async def _sum_up(self, began: Instant) -> None:
         flow, ticked = self._flow, self.ticked
         ticked.published = await flow.ledger.read(lingering.publish_results, self._launched or [])
-        ticked.verdicts = await flow.ledger.read(lingering.verdicts_since, sorted(self._settled), began.wall)
         ticked.left = (await self._ahead()).deliveries
         ticked.seconds = flow.clock.now().since(began)
 
-    async def _on_settled(self, settled: Sequence[tuple[int, str]]) -> None:
-        self._settled |= {delivery for delivery, _ in settled}
+    async def _on_settled(self, done: settling.Settled) -> None:
+        self.ticked.verdicts.add(done.verdicts)
         self._news.set()
 
     async def _on_change(self) -> None:

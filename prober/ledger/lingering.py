@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, func, or_, select, text
 
 from prober.clock import Instant
+from prober.ledger.settling import Told
 from prober.ledger.tables import coverage, deliveries, instant_of, observers, steps
 from prober.model import StepState
 
@@ -35,6 +36,11 @@ class Verdicts:
         """The ambiguous share of what could be measured against a deadline, None where nothing could."""
         measured = sum(self.timeliness[name] for name in ("on_time", "overdue", "early", "ambiguous"))
         return self.timeliness["ambiguous"] / measured if measured else None
+
+    def add(self, told: Iterable[Told]) -> None:
+        """Count what was settled."""
+        for one in told:
+            (self.timeliness if one.question == "timeliness" else self.outcome)[one.verdict.value] += 1
 
 
 def ahead(conn: Connection, location: str, now: Instant) -> Ahead:
@@ -78,14 +84,3 @@ def all_looked(conn: Connection, location: str, channels: Mapping[str, Set[str]]
     failed = (observers.c.location == location, observers.c.blind_reason != "")
     blind = set(conn.execute(select(observers.c.name).where(*failed)).scalars())
     return all(name in blind or identities <= looked_at for name, identities in channels.items())
-
-
-def verdicts_since(conn: Connection, ids: Sequence[int], since: float) -> Verdicts:
-    """The verdicts of these deliveries that were given since an instant (wall seconds)."""
-    found = Verdicts()
-    for row in conn.execute(select(deliveries).where(deliveries.c.id.in_(ids))):
-        if row.timeliness is not None and row.timeliness_at >= since:
-            found.timeliness[row.timeliness] += 1
-        if row.outcome is not None and row.outcome_at >= since:
-            found.outcome[row.outcome] += 1
-    return found

@@ -19,9 +19,11 @@ from prober.ledger.lock import ObservingLock
 from prober.ledger.planning import PlannedProbe
 from prober.ledger.slots import Timetable
 from prober.model import Arrive, Channel, Control, PublicationKind, Scenario, Schedule, SlotState, Stamp
+from prober.processes import this_process
 from prober.report.result import DeliveryResult, ProbeResult
 from prober.sandbox.inprocess import WorldObserver
 from prober.sandbox.manual_clock import START, ManualClock
+from prober.sandbox.weather import parse_weather
 from prober.stages import Flow
 from prober.ticking import AFTER_DEADLINE, Tick, Ticked
 from tests.flow.rig import LOCATION, SCENARIO, Rig, conserved, verdicts
@@ -97,8 +99,9 @@ class Cron:
     async def _tick(self, begun: Pass, linger: float | None, lock: ObservingLock) -> Ticked:
         async with self.rig.flow() as (flow, drafting, channels):
             begun.opened.set()
+            alive = replace(flow, taken_by=this_process())
             try:
-                return await Tick(flow, self.timetable(drafting, channels), lock, linger=linger).run(begun.stop)
+                return await Tick(alive, self.timetable(drafting, channels), lock, linger=linger).run(begun.stop)
             finally:
                 begun.over.set()
 
@@ -276,6 +279,20 @@ async def test_what_is_published_while_the_last_pass_ends_is_collected(tmp_path:
         assert lock.releases == 2
         assert ticked.left == 0
         assert ticked.verdicts.timeliness == {"on_time": 6}
+
+
+async def test_each_verdict_is_told_by_the_pass_that_gave_it(tmp_path: Path) -> None:
+    """One pass finds a delivery overdue; another, begun before that, finds it lost, and tells only that."""
+    weather = "channels: {slack: {loss: 1.0}}"
+    scenario = replace(MINUTELY, channels=("slack",), within=70.0, give_up=200.0)
+    async with cron(tmp_path, weather, scenario) as it:
+        first = await it.start()
+        await it.rig.clock.advance(61)
+        it.rig.world.climate.set_weather(parse_weather(f"{weather}\napi: {{latency: 30s}}"))
+        second = await it.start(linger=float("inf"))
+        told = [await first.end(), await second.end()]
+        assert [dict(one.verdicts.timeliness) for one in told] == [{"overdue": 1}, {"overdue": 1}]
+        assert [dict(one.verdicts.outcome) for one in told] == [{}, {"lost": 2}]
 
 
 async def plan_another(it: Cron, flow: Flow, drafting: Drafting, channels: Mapping[str, Channel]) -> None:
