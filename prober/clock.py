@@ -90,7 +90,9 @@ async def wait_for_any(clock: Clock, event: asyncio.Event, seconds: float | None
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for wait in waits:
+        left = [wait for wait in waits if not wait.done()]
+        for wait in left:
             wait.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
+        if left:
+            await asyncio.wait(left)
     return event.is_set()

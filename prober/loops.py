@@ -33,7 +33,7 @@ FIRST_SIGHT = 10.0
 OTHERS = 5.0
 """Seconds after which facts that another process put on the ledger are looked for."""
 
-GATHER, BUSY = 0.005, 0.02
+GATHER, BUSY = 0.01, 0.03
 """Seconds for which facts are gathered before they are judged together, when passes follow within so many."""
 
 BEAT = 1.0

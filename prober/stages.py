@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import tenacity
 from sqlalchemy import Connection
@@ -252,10 +252,9 @@ async def _read(flow: Flow, watch: Watch, cursor: str | None, since: Instant | N
         await asyncio.gather(reading, ending, return_exceptions=True)
 
 
-async def wait_or_change(clock: Clock, watch: Watch, until: Instant, changed: asyncio.Event) -> Wake:
-    """Wait on the observer; come back early when what is awaited has changed."""
+async def wait_or_change(watch: Watch, until: Instant, change: asyncio.Future[Any]) -> Wake:
+    """Wait on the observer; come back early when ``change`` is done: what is awaited is another."""
     waiting = asyncio.ensure_future(watch.observer.wait(until))
-    change = asyncio.ensure_future(changed.wait())
     try:
         await asyncio.wait({waiting, change}, return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done():
@@ -263,9 +262,9 @@ async def wait_or_change(clock: Clock, watch: Watch, until: Instant, changed: as
             await asyncio.wait({waiting})
         return Wake() if waiting.cancelled() else waiting.result()
     finally:
-        change.cancel()
-        waiting.cancel()
-        await asyncio.gather(change, waiting, return_exceptions=True)
+        if not waiting.done():
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
 
 
 async def observe_pushed(flow: Flow, watch: Watch, wake: Wake) -> int:

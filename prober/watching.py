@@ -102,9 +102,13 @@ class Watching:
             due = sight.next_read(awaited, watch.observer.poll, now)
             if now.since(due) >= 0:
                 return
-            while not changed.is_set() and clock.now().since(due) < 0:
-                wake = await stages.wait_or_change(clock, watch, due, changed)
-                await self._record_pushes(wake)
-                if wake.unread:
-                    return
+            change = asyncio.ensure_future(changed.wait())
+            try:
+                while not changed.is_set() and clock.now().since(due) < 0:
+                    wake = await stages.wait_or_change(watch, due, change)
+                    await self._record_pushes(wake)
+                    if wake.unread:
+                        return
+            finally:
+                change.cancel()
             # What was awaited may have been settled meanwhile: looked up once more before anything is read.

@@ -55,8 +55,13 @@ _SAME_MAIL = Prepared(
         sightings.c.delivery_id == bindparam("delivery"),
     )
 )
-# One channel's sighting may decide for its sisters: an unanswered publish then counts as accepted.
 _FIRST_SEEN = Prepared(
+    update(deliveries)
+    .where(deliveries.c.id == bindparam("delivery"))
+    .values(dirty=case((text("deliveries.open = 1"), 1), else_=deliveries.c.dirty), sighting_id=bindparam("sighting"))
+)
+# One channel's sighting may decide for its sisters: a publish that was not accepted then counts as accepted.
+_FIRST_SEEN_OF_ALL = Prepared(
     update(deliveries)
     .where(
         deliveries.c.probe_id == bindparam("probe"),
@@ -117,7 +122,8 @@ def attach(
     conn: Connection, delivery: Row[Any], sighting: dict[str, Any], texts: list[str] | tuple[str, ...], entry: Entry
 ) -> None:
     """Put a sighting of this delivery on record: the first one, a copy, or a stray, and count it."""
-    role, stray = _role(conn, delivery, sighting, entry)
+    step = step_facts(conn, [delivery.probe_id])[delivery.probe_id, delivery.step_number]
+    role, stray = _role(conn, delivery, sighting, step, entry)
     failed: tuple[str, ...] = ()
     if role == FIRST:
         failed = checks.failed([Check(text) for text in json.loads(delivery.checks)], texts)
@@ -130,7 +136,11 @@ def attach(
     }
     key = put_sighting(conn, values, entry)
     if role == FIRST:
-        _FIRST_SEEN.write(conn, {"probe": delivery.probe_id, "delivery": delivery.id, "sighting": key})
+        about = {"delivery": delivery.id, "sighting": key}
+        if step.result is PublishResult.ACCEPTED:
+            _FIRST_SEEN.write(conn, about)
+        else:
+            _FIRST_SEEN_OF_ALL.write(conn, {"probe": delivery.probe_id, **about})
     elif role == COPY:
         _ONE_COPY_MORE.write(conn, {"delivery": delivery.id})
         labels = {"scenario": delivery.scenario, "kind": delivery.kind, "channel": delivery.channel}
@@ -147,11 +157,10 @@ def put_sighting(conn: Connection, row: dict[str, Any], entry: Entry) -> int:
 
 
 def _role(
-    conn: Connection, delivery: Row[Any], sighting: dict[str, Any], entry: Entry
+    conn: Connection, delivery: Row[Any], sighting: dict[str, Any], step: correlate.StepFact, entry: Entry
 ) -> tuple[str, StrayReason | None]:
     if moved(conn, sighting, delivery.id, entry):
         return MOVED, None
-    step = step_facts(conn, [delivery.probe_id])[delivery.probe_id, delivery.step_number]
     if step.result is PublishResult.REFUSED:
         return STRAY, StrayReason.AFTER_REFUSAL
     after = correlate.after_horizon(step, delivery.scheduled_time, delivery.give_up, _lower(sighting))

@@ -12,10 +12,13 @@ from prober.clock import Instant
 metadata = MetaData()
 
 
-def fit(value: str | None) -> str | None:
+def is_fit(value: str) -> bool:
+    """Whether every database takes the text, as far as that can be told at once."""
+    return value.isascii() and "\0" not in value
+
+
+def fit(value: str) -> str:
     """The text with NUL and halves of characters replaced, which not every database takes."""
-    if value is None or ("\0" not in value and value.isascii()):
-        return value
     return value.encode("utf-8", "replace").decode("utf-8").replace("\0", "?")
 
 
@@ -30,7 +33,7 @@ class String(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        return fit(value)
+        return value if value is None or is_fit(value) else fit(value)
 
 
 class Text(String):

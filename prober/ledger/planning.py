@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 
 from sqlalchemy import Connection
 
@@ -92,7 +92,7 @@ def _plan(conn: Connection, plan: PlannedProbe) -> bool:
         "run": plan.run,
         "number": plan.number,
         "trace_id": publication.trace_id,
-        "publication": json.dumps(asdict(publication)),
+        "publication": json.dumps({field.name: getattr(publication, field.name) for field in fields(publication)}),
         **instant_values("planned", plan.planned),
     }
     if not insert_new(conn.dialect.name, probes).write(conn, row):

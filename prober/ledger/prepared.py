@@ -14,12 +14,11 @@ from functools import cache
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Delete, Dialect, Float, Insert, Select, Table, Update
+from sqlalchemy import BindParameter, Connection, Delete, Insert, Select, Table, Update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import visitors
-from sqlalchemy.types import TypeEngine
 
-from prober.ledger.columns import String, fit
+from prober.ledger.columns import fit, is_fit
 from prober.ledger.dialect import insert, writes
 
 MOST_FORMS = 200
@@ -116,30 +115,22 @@ class _Form:
         self._parts = {part: (name, number) for part, (name, number) in parts.items() if name in about}
         self._own = {place: state.parameters[place] for place in places if place not in {*about, *self._parts}}
         self._pick = _picker(places)
-        kinds = [compiled.binds[parts[place][0] if place in parts else place].type for place in places]
-        self._fits = [_fitting(kind, conn.dialect) for kind in kinds]
 
-    def values(self, about: About) -> list[Any]:
+    def values(self, about: About) -> tuple[Any, ...]:
         """The values in the order in which the text asks for them."""
         if self._parts or self._own:
             parts = {part: about[name][number] for part, (name, number) in self._parts.items()}
             about = {**self._own, **parts, **about}
-        return [value if fit is None else fit(value) for value, fit in zip(self._pick(about), self._fits, strict=True)]
+        values = self._pick(about)
+        if is_fit("".join([value for value in values if value.__class__ is str])):  # all at once: it is rarely not
+            return values
+        return tuple(fit(value) if isinstance(value, str) else value for value in values)
 
 
 def _picker(places: Sequence[str]) -> Callable[[About], tuple[Any, ...]]:
     if len(places) > 1:
         return itemgetter(*places)
     return lambda about: tuple(about[place] for place in places)
-
-
-def _fitting(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
-    """What makes a value of this kind one that SQLite takes; None where it takes it as it is."""
-    if isinstance(kind, String):
-        return fit
-    if isinstance(kind, Float):
-        return None  # a column of that kind makes a whole number one itself
-    return kind.dialect_impl(dialect).bind_processor(dialect)
 
 
 def _row_of(statement: object) -> Callable[..., Any]:
