@@ -229,3 +229,10 @@ def test_time_and_coverage_alone_never_reopen_a_question(any_case: Case, later: 
     second = judge(replace(any_case, age=any_case.age + later, watermark=mark))
     assert first.timeliness is None or second.timeliness is not None
     assert first.outcome is None or second.outcome is not None
+
+
+@given(cases)
+def test_what_other_channels_saw_says_nothing_of_an_accepted_publish(any_case: Case) -> None:
+    """Its deliveries are judged each by itself: a sighting on one need not have its sisters judged again."""
+    accepted = replace(any_case, result=ACCEPTED)
+    assert judge(replace(accepted, seen_elsewhere=True)) == judge(replace(accepted, seen_elsewhere=False))
