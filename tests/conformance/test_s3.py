@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from prober.acts import Act
 from prober.clock import Instant, SystemClock
 from prober.model import Channel, ChannelKind, How
 from prober.observers import s3
@@ -94,9 +95,14 @@ async def test_a_late_notification_of_what_was_read_pushes_nothing(bucket: Bucke
         marker = await bucket.deliver("behind it")
         assert [message.id for message in await pushed(observer)] == [marker]
         await until(lambda: bucket.left() == 0)
-    acts = observer.acts.take(whole=True)
+        acts: list[Act] = []
+
+        def told() -> bool:
+            acts.extend(observer.acts.take(whole=True))
+            return sum(act.number for act in acts) >= 2
+
+        await until(told)
     assert {(act.kind, act.place, act.answer) for act in acts} == {("forget", observer.name, "deleted")}
-    assert sum(act.number for act in acts) >= 2
     assert acts[0].subject == f"a notification of the queue {bucket.inner_queue_url.rsplit('/', 1)[-1]}"
 
 

@@ -286,8 +286,10 @@ def test_the_rules_are_those_of_the_prober(monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_the_scrape_meets_the_listener() -> None:
     """Prometheus asks where serve listens unless told otherwise."""
-    jobs = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
-    targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in jobs}
+    shipped = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text(encoding="utf-8"))
+    ((told,),) = [one["static_configs"] for one in shipped["alerting"]["alertmanagers"]]
+    assert told["targets"] == ["127.0.0.1:9093"], "where Alertmanager listens unless told otherwise"
+    targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in shipped["scrape_configs"]}
     assert targets == {"prober": [f"127.0.0.1:{PORT}"], "node": ["127.0.0.1:9100"]}
     assert f'"127.0.0.1:{PORT}"' in (ROOT / "prober/cli/app.py").read_text(encoding="utf-8") or PORT in helped("serve")
     assert f"EXPOSE {PORT}" in DOCKERFILE
