@@ -139,7 +139,7 @@ def share_sentence(share: ProviderShare) -> str:
         lost = f", {share.lost} of which it lost" if share.lost else ""
         return f"{name} itself was slow: {share.slow} {of} took {SLOW:g} s or longer{lost} ({_bounds(share)})"
     if share.max < SLOW:
-        return f"{name} itself was not slow: none {of} took {SLOW:g} s ({_bounds(share)})"
+        return f"{name} itself was not slow: control messages of ours took {seconds_text(share.max)} s at the most"
     return f"whether {name} itself was slow is not known: reads came too seldom to tell ({_bounds(share)})"
 
 
