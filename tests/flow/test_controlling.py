@@ -109,7 +109,12 @@ def assert_reported(found: Overview, sentence: str) -> None:
 @pytest.mark.parametrize(
     ("uppers", "how", "lower", "said"),
     [
-        ((0.1, 0.2, 1.9), "push", 0.0, "Discord itself was not slow: control messages of ours took 1.900 s at the most"),
+        (
+            (0.1, 0.2, 1.9),
+            "push",
+            0.0,
+            "Discord itself was not slow: control messages of ours took 1.900 s at the most",
+        ),
         ((0.1, 5.0), "push", 0.0, "Discord itself was slow: 1 of 2 control messages of ours took 2 s or longer ("),
         ((0.1, None), "lost", 600.0, "1 of which it lost (median 0.100 s, p95 lost, max lost)"),
         ((0.1, 30.0), "poll", 0.0, "whether Discord itself was slow is not known: reads came too seldom to tell"),
