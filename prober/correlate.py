@@ -184,8 +184,9 @@ def _refined(
     """The own-clock interval, narrowed by the provider's stamp where its clock is bounded by control messages.
 
     ``requested``: the first instant at which the request may have left, and the two between which it did as far as
-    times count. A stamp raises the lower bound only of what a complete read showed: beside a pushed message there may
-    be an earlier copy, whose own push got lost.
+    times count. A stamp raises the lower bound only of what a complete read showed that followed another: beside a
+    pushed message there may be an earlier copy, whose own push got lost, and beside the newest that a first read shows
+    one that it does not show any more.
     """
     first, origin, late = requested
     stamp = seen.stamp
@@ -200,7 +201,7 @@ def _refined(
     both = own.intersection(Interval(by_stamp.lower - unsure, by_stamp.upper, by_stamp.basis))
     if both is None:
         return own, stamp.source
-    if seen.how is How.PUSH:
+    if seen.how is How.PUSH or seen.lower is None:
         return (own if both.upper == own.upper else Interval(own.lower, both.upper, both.basis)), ""
     return both, ""
 

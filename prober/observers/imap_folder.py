@@ -222,8 +222,11 @@ class FolderWatch:
         if position is None and not question.known:
             uids, how = _newest(session, question.since), How.HISTORY
             last = max([session.last_uid(), *uids])
-            # From now on: what became visible before this instant may be behind the position already.
+            # From now on. What came while the position was sought is shown, too: else the next read would say that it
+            # came after this one.
             started, continues = self._clock.now(), False
+            session.synchronise()
+            uids += session.uids_after(last)
         elif position is None or position.validity != session.validity:
             uids, continues, how = _newest(session, -math.inf), False, How.HISTORY
             last = max([session.last_uid_at_opening, *uids])

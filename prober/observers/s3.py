@@ -199,12 +199,11 @@ class S3Observer:
         there = sorted(client.objects(), key=lambda listed: (listed.modified, listed.key))
         now = self._clock.now().wall
         position = beginning(self._settings.place, ((listed.key, listed.modified) for listed in there), now)
-        # What became visible before this instant may be behind the position already.
-        started = self._clock.now()
         late = [listed for listed in there if since is not None and listed.modified >= since.wall]
         arrivals = [self._arrival(client, listed, None, How.HISTORY) for listed in late[-MOST_MESSAGES:]]
-        reading = Reading(started, self._clock.now(), continues=False)
-        return _Shown(tuple(filter(None, arrivals)), position, reading)
+        # What appeared behind a listing under way is in no position: shown later, it would seem to have come later.
+        shown = self._read(client, replace(position, read_at=0.0), {}, How.HISTORY)
+        return replace(shown, arrivals=(*filter(None, arrivals), *shown.arrivals))
 
     def _read(self, client: AwsClient, position: Position, pushed: Mapping[str, Arrival], how: How) -> _Shown:
         started = self._clock.now()

@@ -92,6 +92,17 @@ async def test_a_beginning_claims_nothing_that_it_passes_over(post: Post) -> Non
         assert (await observer.read(batch.cursor)).messages == ()
 
 
+async def test_what_comes_while_a_beginning_is_sought_is_not_called_late(post: Post) -> None:
+    """The next read would say that it was not there when the first one began: so the first one shows it."""
+    async with post.observer(junk="none", reopen="never") as observer:
+        post.deliver_during("search", "meanwhile")
+        batch = await observer.read(None)
+        again = await observer.read(batch.cursor)
+    assert [subjects(each.messages) for each in (batch, again)] == [["meanwhile"], []]
+    assert not batch.readings["email"].continues
+    assert again.readings["email"].continues
+
+
 def test_a_reading_of_folders_is_as_old_and_as_whole_as_its_worst() -> None:
     """The watermark is the earliest start of all folders, and one that broke off breaks them all."""
     start = CLOCK.now()

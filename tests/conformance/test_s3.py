@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
@@ -15,6 +15,7 @@ from prober.clock import Instant, SystemClock
 from prober.model import Channel, ChannelKind, How
 from prober.observers import s3
 from prober.observers.s3 import S3Observer
+from prober.observers.s3_client import AwsClient, Listed
 from tests.conformance.s3_world import ADA, CLOCK, INBOX, Bucket, mail, open_bucket, pushed, soon, subjects
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -204,6 +205,34 @@ async def test_a_big_bucket_is_read_whole(bucket: Bucket) -> None:
         batch = await observer.read(batch.cursor)
         assert sorted(subjects(batch.messages)) == ["first", "last"]
         assert (await observer.read(batch.cursor)).messages == ()
+
+
+class PutBehind(AwsClient):
+    """A mail appears behind the first listing while it goes on."""
+
+    bucket: Bucket | None = None
+
+    def objects(self) -> Iterator[Listed]:
+        yield from super().objects()
+        if self.bucket is not None:
+            bucket, self.bucket = self.bucket, None
+            bucket.put("behind", mail("behind"))
+
+
+async def test_what_appears_behind_a_first_listing_is_not_called_late(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next read would say that it was not there when the first one began: so the first one shows it."""
+    await bucket.deliver("old")
+    monkeypatch.setattr(s3, "AwsClient", PutBehind)
+    monkeypatch.setattr(PutBehind, "bucket", bucket)
+    async with bucket.observer(queue_url=None) as observer:
+        first = await observer.read(None)
+        second = await observer.read(first.cursor)
+    assert subjects(first.messages) == ["behind"]
+    assert second.messages == ()
+    assert not first.readings["email-s3"].continues
+    assert second.readings["email-s3"].continues
 
 
 async def test_a_flood_is_read_in_parts_that_cover_nothing_yet(bucket: Bucket) -> None:

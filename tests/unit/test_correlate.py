@@ -155,6 +155,16 @@ def test_an_old_bound_on_a_clock_narrows_less() -> None:
     assert 5.0 in old
 
 
+def test_stamp_of_what_a_first_read_shows_says_nothing_of_an_earlier_copy() -> None:
+    """It shows the newest that is still there: the copy that came in time may be gone. It was there by its stamp."""
+    offset = Offset(Interval(START.wall - 500.0 - 0.1, START.wall - 500.0 + 0.1, "discord"), "boot", START.boottime)
+    seen = sighting(None, 300, stamp=Stamp(START.wall + 100.0, 0.5, "discord"), how=How.HISTORY)
+    found = latency(facts(sighting=seen, offsets={"discord": offset}))
+    assert found.lower == 0
+    assert found.upper == pytest.approx(100.6, abs=400 * CLOCK_DRIFT)
+    assert found.basis == "history+discord"
+
+
 def test_a_stamp_from_before_a_step_narrows_nothing() -> None:
     """What the provider stamped with the clock that it had before is not read with the one that it has now."""
     seen = sighting(0, 10, stamp=Stamp(START.wall + 5.0, 0.0, "discord"), how=How.POLL)
