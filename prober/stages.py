@@ -181,15 +181,17 @@ async def observe(flow: Flow, watch: Watch) -> Mapping[str, str]:
     except LedgerError:
         raise
     except Unreadable as error:
-        await _record_blind(flow, watch, error, begun)
+        await record_blind(flow, watch, error, begun)
         raise
     except Exception as error:
         blind = Unreadable(OWN_FAULT, type(error).__name__)
-        await _record_blind(flow, watch, blind, begun)
+        await record_blind(flow, watch, blind, begun)
         raise blind from error
 
 
-async def _record_blind(flow: Flow, watch: Watch, error: Unreadable, begun: Instant) -> None:
+async def record_blind(flow: Flow, watch: Watch, error: Unreadable, begun: Instant) -> None:
+    """Put on record that nothing can be seen, since a read (or the attempt to begin one) that began then. Raises
+    LeaseLost and LedgerError."""
     name = watch.observer.name
     await flow.ledger.write(
         observing.record_unreadable, flow.location, name, error, begun, now=flow.clock.now(), epoch=watch.epoch
@@ -252,19 +254,38 @@ async def _read(flow: Flow, watch: Watch, cursor: str | None, since: Instant | N
         await asyncio.gather(reading, ending, return_exceptions=True)
 
 
-async def wait_or_change(watch: Watch, until: Instant, change: asyncio.Future[Any]) -> Wake:
-    """Wait on the observer; come back early when ``change`` is done: what is awaited is another."""
-    waiting = asyncio.ensure_future(watch.observer.wait(until))
-    try:
-        await asyncio.wait({waiting, change}, return_when=asyncio.FIRST_COMPLETED)
+class Listening:
+    """A wait on an observer that outlives changes of what is awaited.
+
+    Who hears no pushes asks for a read when it has been waited on for a while: begun anew with each change, which may
+    come every second, no wait would ever be so long.
+    """
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._waiting: asyncio.Future[Wake] | None = None
+        self._until: Instant | None = None
+
+    async def wake(self, until: Instant, change: asyncio.Future[Any]) -> Wake:
+        """Return when something may be new, by ``until``, or when ``change`` is done: what is awaited is another."""
+        if self._until is not None and until.since(self._until) < 0:
+            wake = await self.end()
+            if wake != Wake():
+                return wake
+        if self._waiting is None:
+            self._waiting, self._until = asyncio.ensure_future(self._observer.wait(until)), until
+        await asyncio.wait({self._waiting, change}, return_when=asyncio.FIRST_COMPLETED)
+        return await self.end() if self._waiting.done() else Wake()
+
+    async def end(self) -> Wake:
+        """Wait no longer; returns what has come by then."""
+        waiting, self._waiting, self._until = self._waiting, None, None
+        if waiting is None:
+            return Wake()
         if not waiting.done():
             waiting.cancel()
             await asyncio.wait({waiting})
         return Wake() if waiting.cancelled() else waiting.result()
-    finally:
-        if not waiting.done():
-            waiting.cancel()
-            await asyncio.gather(waiting, return_exceptions=True)
 
 
 async def observe_pushed(flow: Flow, watch: Watch, wake: Wake) -> int:

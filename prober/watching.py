@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from prober import controlling, stages
+from prober.clock import Instant
 from prober.errors import Unreadable
 from prober.ledger import awaiting, observing
 from prober.model import Wake
@@ -94,21 +95,30 @@ class Watching:
     async def _watch_pushes(self) -> None:
         """Record what is pushed until a complete read is due."""
         watch, sight, clock, changed = self.watch, self.sight, self.flow.clock, self.bounds
-        name = watch.observer.name
-        while True:
-            changed.clear()
-            now = clock.now()
-            awaited = await self.flow.ledger.read(awaiting.awaited, self.flow.location, name, sight.last_started, now)
-            due = sight.next_read(awaited, watch.observer.poll, now)
-            if now.since(due) >= 0:
-                return
-            change = asyncio.ensure_future(changed.wait())
-            try:
-                while not changed.is_set() and clock.now().since(due) < 0:
-                    wake = await stages.wait_or_change(watch, due, change)
-                    await self._record_pushes(wake)
-                    if wake.unread:
-                        return
-            finally:
-                change.cancel()
-            # What was awaited may have been settled meanwhile: looked up once more before anything is read.
+        name, listening = watch.observer.name, stages.Listening(watch.observer)
+        try:
+            while True:
+                changed.clear()
+                now, after = clock.now(), sight.last_started
+                awaited = await self.flow.ledger.read(awaiting.awaited, self.flow.location, name, after, now)
+                due = sight.next_read(awaited, watch.observer.poll, now)
+                if now.since(due) >= 0:
+                    return await self._record_pushes(await listening.end())
+                if await self._listen(listening, due):
+                    return None
+                # What was awaited may have been settled meanwhile: looked up once more before anything is read.
+        finally:
+            await listening.end()
+
+    async def _listen(self, listening: stages.Listening, due: Instant) -> bool:
+        """Record what is pushed until then, or until what is awaited has changed; whether a read is asked for."""
+        change = asyncio.ensure_future(self.bounds.wait())
+        try:
+            while not self.bounds.is_set() and self.flow.clock.now().since(due) < 0:
+                wake = await listening.wake(due, change)
+                await self._record_pushes(wake)
+                if wake.unread:
+                    return True
+        finally:
+            change.cancel()
+        return False
