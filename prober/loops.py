@@ -166,6 +166,7 @@ class Loops:
         """Run a loop for ever: what ends it is counted, and it starts again; only the loss of a lease ends it."""
         failures = 0
         while True:
+            begun = self.flow.clock.now()
             try:
                 await loop()
                 return
@@ -176,10 +177,15 @@ class Loops:
             except Exception as error:  # noqa: BLE001 - counted, logged and tried again
                 reason, words, unexpected = type(error).__name__, repr(error), error
             self.internal_errors[name.split(maxsplit=1)[0], reason] += 1
+            if _is_ended():  # its error has taken the place of the cancellation
+                log.error("A loop failed while it was ended.", action="loop_end", loop=name, reason=reason, error=words,
+                          exc_info=unexpected)  # fmt: skip
+                return
             log.error("A loop ended and starts again.", action="loop_restart", loop=name, reason=reason, error=words,
                       exc_info=unexpected)  # fmt: skip
             await self._tell_change()
-            failures += 1
+            lasted = self.flow.clock.now().since(begun)
+            failures = 1 if lasted > MAX_RETRY else failures + 1
             await self.flow.clock.sleep(min(FIRST_RETRY * 2.0 ** min(failures - 1, 8), MAX_RETRY))
 
     async def _tell_settled(self, settled: settling.Settled) -> None:
@@ -342,3 +348,9 @@ class Loops:
     async def _until(self, event: asyncio.Event, due: Instant | None) -> None:
         left = OTHERS if due is None else min(OTHERS, due.since(self.flow.clock.now()))
         await wait_for_any(self.flow.clock, event, left)
+
+
+def _is_ended() -> bool:
+    """Whether the task that asks has been cancelled."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,13 +12,14 @@ from typing import Any
 from prober import controlling
 from prober.auditing import record_last_acts
 from prober.clock import wait_for_any
+from prober.errors import Unreadable
 from prober.internal_errors import InternalErrors
 from prober.leasing import EVERY, Leasing
 from prober.ledger import lingering
 from prober.ledger.leases import LeaseLost
 from prober.observers import Controlling
 from prober.sight import Sight
-from prober.stages import Flow, Watch
+from prober.stages import OWN_FAULT, Flow, Watch, record_blind
 from prober.watching import Watching
 
 LEFT_TO_HOLDERS = 1.0
@@ -99,7 +101,7 @@ class Watches:
     async def sighted(self, bound: float) -> None:
         """Return once every observer has read once, or has failed to, at the latest after ``bound`` seconds.
 
-        Of another replica's observer the ledger tells.
+        Of another replica's observer the ledger tells, once that replica is seen to live.
         """
         end = self._flow.clock.now().plus(bound)
         while not await self._all_looked():
@@ -129,6 +131,8 @@ class Watches:
             for watch in self._flow.watches
             if self._leasing is not None and watch.observer.name not in self.sights
         }
+        if self._leasing is not None and others.keys() - self._leasing.living:
+            return False  # its holder may be gone, and what that has seen is long ago
         return not others or await self._flow.ledger.read(lingering.all_looked, self._flow.location, others)
 
     async def _keep_leases(self, leasing: Leasing) -> None:
@@ -159,11 +163,11 @@ class Watches:
 
     async def _hold(self, watch: Watch, epoch: int, leasing: Leasing) -> None:
         """Observe while the lease is ours: the account is open just as long."""
-        assert watch.anew is not None  # noqa: S101 - who leases says how
-        name = watch.observer.name
-        watch = replace(watch, observer=watch.anew(), epoch=epoch)
+        name, opened = watch.observer.name, list[object]()
         try:
-            async with watch.observer:
+            async with AsyncExitStack() as stack:
+                watch = await self._entered(stack, replace(watch, epoch=epoch))
+                opened.append(watch.observer)
                 self._open[name] = watch
                 try:
                     async with asyncio.TaskGroup() as group:
@@ -175,7 +179,21 @@ class Watches:
         except* LeaseLost:
             leasing.lost(name, epoch)
         finally:
-            await record_last_acts(self._flow.ledger, self._flow.location, self._flow.taken_by, [watch.observer])
+            await record_last_acts(self._flow.ledger, self._flow.location, self._flow.taken_by, opened)
+
+    async def _entered(self, stack: AsyncExitStack, watch: Watch) -> Watch:
+        """Make the observer anew and enter it. Where that fails nothing is seen, which goes on record as of any
+        read."""
+        assert watch.anew is not None  # noqa: S101 - who leases says how
+        begun = self._flow.clock.now()
+        try:
+            return replace(watch, observer=await stack.enter_async_context(watch.anew()))
+        except Exception as error:
+            blind = Unreadable(OWN_FAULT, type(error).__name__)
+            self.sights[watch.observer.name].failed(blind)
+            await record_blind(self._flow, watch, blind, begun)
+            self._note(True)
+            raise
 
     def _prepare(self, watch: Watch) -> None:
         self.sights[watch.observer.name] = Sight(watch.observer.reads_per_minute)

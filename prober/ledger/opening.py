@@ -226,6 +226,7 @@ _CONNECTION: Mapping[str, str | int] = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,  # milliseconds; keep-alives do not watch over what was sent and is not acknowledged
 }
 """So that a server that has gone is noticed within half a minute."""
 
