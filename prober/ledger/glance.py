@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, Row, func, select, text
 
 from prober.ledger.dependencies import dependency_rows
+from prober.ledger.leases import Lease, leases_of
 from prober.ledger.reading import coverage_rows, observer_rows
 from prober.ledger.slots import held_back
 from prober.ledger.tables import FAILED, deliveries, probes
@@ -47,7 +48,7 @@ class Glance:
 
     ``recent`` are by scenario and channel, oldest first; ``failures`` newest first; ``oldest_open`` oldest first;
     ``open_now`` counts by scenario and channel; ``errors`` publish errors one after another; ``dependencies`` are
-    what the target says of its own, None where unknown.
+    what the target says of its own, None where unknown; ``leases`` are by observer.
     """
 
     recent: Mapping[tuple[str, str], Sequence[Row[Any]]] = field(default_factory=dict)
@@ -58,6 +59,7 @@ class Glance:
     coverage: Sequence[Row[Any]] = ()
     errors: int = 0
     dependencies: Mapping[str, bool | None] = field(default_factory=dict)
+    leases: Mapping[str, Lease] = field(default_factory=dict)
 
 
 def glance(conn: Connection, location: str, scenarios: Sequence[str]) -> Glance:
@@ -82,6 +84,7 @@ def glance(conn: Connection, location: str, scenarios: Sequence[str]) -> Glance:
         coverage=coverage_rows(conn, location),
         errors=held_back(conn, location),
         dependencies={row.name: None if row.up is None else bool(row.up) for row in dependency_rows(conn, location)},
+        leases=leases_of(conn, location),
     )
 
 

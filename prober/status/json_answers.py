@@ -6,13 +6,17 @@ from typing import Any
 
 from aiohttp import web
 
+from prober.clock import rfc3339
+from prober.ledger.glance import glance
 from prober.ledger.latest import recent_probes
 from prober.ledger.reading import probe_records
 from prober.ledger.standing import objective_counts
 from prober.objectives import budget
+from prober.processes import this_process
 from prober.report.evidence import probe_result
 from prober.report.values import probe_to_json
 from prober.serving import Serving
+from prober.status.state import observer_states
 
 MOST_PROBES = 500
 """Probes that one answer holds at the most."""
@@ -26,6 +30,7 @@ def json_routes(serving: Serving) -> list[web.RouteDef]:
         web.get("/api/v1/scenarios/{scenario}/probes", answers.probes),
         web.get("/api/v1/probes/{probe}", answers.probe),
         web.get("/api/v1/objectives", answers.objectives),
+        web.get("/api/v1/observers", answers.observers),
     ]
 
 
@@ -106,6 +111,24 @@ class Answers:
                 }
             )
         return _answer({"objectives": found})
+
+    async def observers(self, _request: web.Request) -> web.Response:
+        """Every account: whether it sees, until when each of its channels was read, and which replica reads it."""
+        loaded = self._serving.loaded
+        seen = await self._serving.ledger.read(glance, loaded.settings.location, ())
+        me = this_process()
+        found = [
+            {
+                "name": each.name,
+                "blind": each.blind or None,
+                "trouble": each.trouble or None,
+                "held_by": each.host or None,
+                "held_here": each.holder == me,
+                "read_until": {name: None if at is None else rfc3339(at) for name, at in each.channels},
+            }
+            for each in observer_states(seen, loaded.settings.channels.values())
+        ]
+        return _answer({"observers": found})
 
 
 def _answer(body: dict[str, Any]) -> web.Response:

@@ -61,13 +61,16 @@ class ScenarioState:
 
 @dataclass(frozen=True, slots=True)
 class ObserverState:
-    """One account: why it is blind (empty while it sees) and since when, by how long it lags behind (seconds)."""
+    """One account: why it is blind (empty while it sees) and since when, by how long it lags behind (seconds), and
+    which process (empty: none) on which host reads it by a lease."""
 
     name: str
     blind: str
     since: float | None
     trouble: str
     channels: tuple[tuple[str, float | None], ...]
+    holder: str = ""
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +181,7 @@ def observer_states(seen: Glance, channels: Iterable[Channel]) -> tuple[Observer
     every = {channel.name: channel for channel in channels}.values()
     for name, mine in groupby(sorted(every, key=lambda each: (each.observer, each.name)), lambda each: each.observer):
         places = tuple(mine)
-        row = rows.get(name)
+        row, lease = rows.get(name), seen.leases.get(name)
         alone = [f"{place.name}: {found_.blind_reason}, {found_.blind_detail}" for place in places
                  if (found_ := covered.get(place.identity)) is not None and found_.blind_reason]  # fmt: skip
         whole = f"{row.blind_reason}: {row.blind_detail}" if row is not None and row.blind_reason else ""
@@ -189,6 +192,8 @@ def observer_states(seen: Glance, channels: Iterable[Channel]) -> tuple[Observer
                 row.blind_since_wall if row is not None and whole else None,
                 row.trouble if row is not None else "",
                 tuple((place.name, _watermark(covered.get(place.identity))) for place in places),
+                lease.holder if lease is not None else "",
+                lease.host if lease is not None and lease.holder else "",
             )
         )
     return tuple(sorted(found, key=lambda each: (not each.blind, each.name)))
