@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, bindparam, case, func, or_, select, text, update
 
-from prober.clock import Instant
+from prober.clock import CROSS_BOOT_UNCERTAINTY, Instant
 from prober.judge import BLIND_GRACE_SHARE, MIN_BLIND_GRACE
 from prober.ledger.prepared import Prepared
 from prober.ledger.tables import coverage, deliveries, instant_of, steps
@@ -93,6 +93,10 @@ def wake_unread(conn: Connection, location: str, now: Instant, *, observer: str 
         _UNREAD_CHANNEL.write(conn, {**about, "there": identity})
 
 
+_CERTAINLY = CROSS_BOOT_UNCERTAINTY + 0.01
+"""Seconds after a bound by another machine's clock at which it has certainly passed, rounding included."""
+
+
 @dataclass(frozen=True, slots=True)
 class Awaited:
     """Whether an observer's channels are awaited at all, and the next deadline or horizon that a read must bracket."""
@@ -104,13 +108,17 @@ class Awaited:
 def awaited(conn: Connection, location: str, observer: str, after: Instant | None, now: Instant) -> Awaited:
     """What is still to be seen through this observer; ``after`` is when its last complete read began.
 
-    What was published on another machine, or before this one was started anew, is due by the wall clock.
+    What was published on another machine, or before this one was started anew, is due by the wall clock, and is read
+    for once both machines' clocks must have passed the bound.
     """
     here = {"location": location, "observer": observer, "boot": now.boot_id}
     bootless, wall = (-math.inf, -math.inf) if after is None else (after.boottime, after.wall)
     own = _NEXT_BOUND.first(conn, {**here, "after": bootless})
-    others = _NEXT_ELSEWHERE.first(conn, {**here, "after": wall})
-    bounds = [None if own is None else instant_of(own, "due"), None if others is None else now.at_wall(others.due_wall)]
+    others = _NEXT_ELSEWHERE.first(conn, {**here, "after": wall - _CERTAINLY})
+    bounds = [
+        None if own is None else instant_of(own, "due"),
+        None if others is None else now.at_wall(others.due_wall + _CERTAINLY),
+    ]
     if told := [bound for bound in bounds if bound is not None]:
         return Awaited(True, max(told, key=now.since))
     return Awaited(_SOME_OPEN.first(conn, here) is not None, None)

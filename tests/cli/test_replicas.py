@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -153,6 +154,7 @@ async def test_replicas_take_over_and_count_once(console: Console, postgresql_se
                 schedule(console, "1h")
                 await reload(left)
                 await reload(three)
+                assert f"read by {socket.gethostname()}" in (await left.get("/"))[1]
                 await equal_totals(left, three, await all_delivered(left, world))
 
 

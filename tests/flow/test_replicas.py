@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, select
 
-from prober.clock import Instant
+from prober.clock import CROSS_BOOT_UNCERTAINTY, Instant
 from prober.errors import Unreadable
 from prober.leasing import EVERY, STILL
 from prober.ledger.reading import observer_rows
@@ -199,6 +199,39 @@ async def test_who_observes_publishes_first(tmp_path: Path) -> None:
             assert published(rig) == before + 2
             await rig.clock.advance(SCENARIO.within)
             await all_well(rig, two, published(rig))
+
+
+async def test_bounds_of_another_machine_are_read_around(tmp_path: Path) -> None:
+    """What another replica has published, by the clock of its own machine, is awaited by the one that observes: its
+    loss is certain as soon as both clocks must have passed the deadline."""
+    rig = Rig(tmp_path, "channels: {slack: {loss: 1.0}}")
+    slack = replace(SCENARIO, channels=("slack",))
+    async with rig.world_turning(), rig.life(observers=("slack",), replica="a") as one:
+        await rig.clock.advance(1)
+        rig.own_clock = Elsewhere(rig.clock)
+        async with rig.life(observers=("slack",), replica="b") as two:
+            await two.launch(1, slack)
+            await rig.clock.advance(LEFT_TO_HOLDERS + 0.1)
+            assert set(await two.flow.ledger.read(takers)) == {elsewhere("b")}
+            assert set(one.loops.sights) == {"slack-observer"}
+            await rig.clock.advance(SCENARIO.within - 1)
+            assert [verdicts(probe)["slack"][0] for probe in await rig.results(one)] == ["open"]
+            await rig.clock.advance(CROSS_BOOT_UNCERTAINTY + 1.5)
+            assert [verdicts(probe)["slack"][0] for probe in await rig.results(one)] == ["overdue"]
+
+
+class Elsewhere:
+    """Another machine's clock: it agrees about the wall time, and has started at another one."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+
+    def now(self) -> Instant:
+        here = self._clock.now()
+        return Instant(here.wall, here.boottime + 77_777, "anotherboot0")
+
+    async def sleep(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
 
 
 async def test_who_holds_nothing_is_ready_once_somebody_looks(tmp_path: Path) -> None:
