@@ -86,6 +86,7 @@ class Rig:
         self.poll = poll
         self.observer: type[WorldObserver] = WorldObserver
         self.pushes = True
+        self.target: type[WorldTarget] = WorldTarget
         self.own_clock: Clock = self.clock
         self.witnesses: tuple[Witness, ...] = ()
         self.traces: TraceSink | None = None
@@ -127,7 +128,7 @@ class Rig:
             for watch in entered:
                 await watch.observer.__aenter__()
             own = elsewhere(replica) if replica else f"{boot_id()}/{self.lives}/rig"
-            flow = Flow(ledger, WorldTarget(self.world), tuple(watches), self.own_clock, KEYRING, LOCATION, own,
+            flow = Flow(ledger, self.target(self.world), tuple(watches), self.own_clock, KEYRING, LOCATION, own,
                         self.upkeep, self.witnesses, self.traces)  # fmt: skip
             try:
                 yield flow, Drafting("test", LOCATION, KEYRING, self.world.world.templates), channels

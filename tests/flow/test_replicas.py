@@ -18,8 +18,8 @@ from prober.leasing import EVERY, STILL
 from prober.ledger.reading import observer_rows
 from prober.ledger.tables import sightings, steps
 from prober.loops import FIRST_SIGHT
-from prober.model import Batch
-from prober.sandbox.inprocess import WorldObserver
+from prober.model import Answer, Batch, Publication, Schedule, Step
+from prober.sandbox.inprocess import WorldObserver, WorldTarget
 from prober.sandbox.manual_clock import ManualClock
 from prober.watches import LEFT_TO_HOLDERS
 from tests.flow.rig import LOCATION, SCENARIO, Life, Rig, conserved, elsewhere, verdicts
@@ -178,13 +178,17 @@ async def test_who_was_taken_over_from_puts_nothing_on_record(tmp_path: Path, wh
 
 async def test_who_observes_publishes_first(tmp_path: Path) -> None:
     """Of two clocks an interval would be wider: the other replica takes a step only where nobody else has for a while,
-    and publishes as usual once it has taken over."""
+    though it may plan it first, and publishes as usual once it has taken over."""
     rig, cut = Rig(tmp_path), Cut()
+    rig.own_clock = Late(rig.clock)
+    often = Plan(rig, replace(SCENARIO, schedule=Schedule(every=7.0)))
     async with rig.world_turning(), AsyncExitStack() as first:
-        await first.enter_async_context(rig.life(cut, timetable=Plan(rig), replica="a"))
-        async with rig.life(timetable=Plan(rig), replica="b") as two:
-            await rig.clock.advance(120)
-            assert await two.flow.ledger.read(takers) == [elsewhere("a")] * 2
+        await first.enter_async_context(rig.life(cut, timetable=often, replica="a"))
+        rig.own_clock = rig.clock
+        async with rig.life(timetable=often, replica="b") as two:
+            await rig.clock.advance(36)
+            assert await two.flow.ledger.read(takers) == [elsewhere("a")] * 5
+            two.loops.follow(None)
             cut.off = True
             await first.aclose()
             before = published(rig)
@@ -208,7 +212,7 @@ async def test_bounds_of_another_machine_are_read_around(tmp_path: Path) -> None
     slack = replace(SCENARIO, channels=("slack",))
     async with rig.world_turning(), rig.life(observers=("slack",), replica="a") as one:
         await rig.clock.advance(1)
-        rig.own_clock = Elsewhere(rig.clock)
+        rig.own_clock, rig.target = Elsewhere(rig.clock), TargetElsewhere
         async with rig.life(observers=("slack",), replica="b") as two:
             await two.launch(1, slack)
             await rig.clock.advance(LEFT_TO_HOLDERS + 0.1)
@@ -227,11 +231,32 @@ class Elsewhere:
         self._clock = clock
 
     def now(self) -> Instant:
-        here = self._clock.now()
-        return Instant(here.wall, here.boottime + 77_777, "anotherboot0")
+        return there(self._clock.now())
 
     async def sleep(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
+
+
+def there(here: Instant) -> Instant:
+    return Instant(here.wall, here.boottime + 77_777, "anotherboot0")
+
+
+class TargetElsewhere(WorldTarget):
+    """It is asked by another machine."""
+
+    async def take(self, step: Step, publication: Publication) -> Answer:
+        answer = await super().take(step, publication)
+        return replace(answer, requested_at=there(answer.requested_at), answered_at=there(answer.answered_at))
+
+
+class Late(Elsewhere):
+    """A clock of this machine on which everybody wakes a little late."""
+
+    def now(self) -> Instant:
+        return self._clock.now()
+
+    async def sleep(self, seconds: float) -> None:
+        await self._clock.sleep(seconds + 0.01 if seconds > 0 else seconds)
 
 
 async def test_who_holds_nothing_is_ready_once_somebody_looks(tmp_path: Path) -> None:
