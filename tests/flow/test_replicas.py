@@ -214,6 +214,7 @@ async def test_bounds_of_another_machine_are_read_around(tmp_path: Path) -> None
         await rig.clock.advance(1)
         rig.own_clock, rig.target = Elsewhere(rig.clock), TargetElsewhere
         async with rig.life(observers=("slack",), replica="b") as two:
+            await rig.clock.advance(2 * EVERY + 0.1)  # until the other one is seen to live, nothing leaves
             await two.launch(1, slack)
             await rig.clock.advance(LEFT_TO_HOLDERS + 0.1)
             assert set(await two.flow.ledger.read(takers)) == {elsewhere("b")}
