@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
 
-from prober.acts import Act, Acting
+from prober.acts import Act, Acting, Acts
 from prober.errors import LedgerError
 from prober.ledger.audit_tables import acts
 from prober.ledger.ledger import Ledger
@@ -38,13 +39,17 @@ async def record_acts(ledger: Ledger, location: str, by: str, who: Iterable[obje
     Raises LedgerError; it is then tried again.
     """
     for each in who:
-        if not isinstance(each, Acting) or not (done := each.acts.take(whole=whole)):
-            continue
-        try:
-            await ledger.write(record, location, by, done)
-        except LedgerError:
-            each.acts.add(done)
-            raise
+        if isinstance(each, Acting) and (done := each.acts.take(whole=whole)):
+            # Whoever waits for it may be stopped, and nobody else knows of these any more.
+            await asyncio.shield(_record_or_keep(ledger, location, by, each.acts, done))
+
+
+async def _record_or_keep(ledger: Ledger, location: str, by: str, kept: Acts, done: Sequence[Act]) -> None:
+    try:
+        await ledger.write(record, location, by, done)
+    except LedgerError:
+        kept.add(done)
+        raise
 
 
 def _row(location: str, act: Act) -> dict[str, Any]:

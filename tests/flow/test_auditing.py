@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from prober.acts import Act, Acts
 from prober.auditing import UNTOLD, Audit
@@ -153,6 +155,28 @@ async def test_what_adapters_do_of_their_own_accord_is_on_record(ledger: Ledger,
     assert act.subject == "3 times a notification of the queue inbound"
     assert act.ended == act.began + 1
     assert doer.acts.take(whole=True) == ()
+
+
+async def test_what_adapters_did_is_on_record_though_its_stage_is_stopped(ledger: Ledger, clock: ManualClock) -> None:
+    """A stage may be stopped while the ledger is busy with others: nobody else knows of what it took along."""
+    doer, free = Doer(Acts(clock)), threading.Event()
+
+    def occupy(_conn: Connection) -> None:
+        free.wait(30)
+
+    with doer.acts.asking("token", "POST https://login.example/token", "refresh_token") as told:
+        told.append("granted")
+    busy = asyncio.ensure_future(ledger.write(occupy))
+    recording = asyncio.ensure_future(record_acts(ledger, LOCATION, "boot/1/2", [doer]))
+    await asyncio.sleep(0)
+    recording.cancel()
+    with suppress(asyncio.CancelledError):
+        await recording
+    free.set()
+    await busy
+    await ledger.write(occupy)
+    (act,) = await ledger.read(acts_between, 0.0, 1e12)
+    assert (act.kind, act.answer) == ("token", "granted")
 
 
 def full(_name: str, _written: tuple[str, ...]) -> None:
