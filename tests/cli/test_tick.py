@@ -45,7 +45,7 @@ async def test_no_pass_contradicts_the_truth(world: SandboxProcess, console: Con
     """Every few seconds for a while, overlapping, lingering or not: each verdict and interval is as the sandbox knows,
     and the passes together told of each verdict once. (`tests/soak --tick` does it for long, in bad weather.)"""
     async with world.control() as control:
-        passes = await Cron(console, world, control).run(seconds=15.0, every=3.0)
+        passes = await Cron(console, world, control).run(seconds=30.0, every=3.0)
     assert passes.good, "\n".join(passes.lines())
     assert set(passes.codes) == {0}
     assert passes.comparison.deliveries >= 9
