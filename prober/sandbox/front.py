@@ -43,6 +43,8 @@ class Front:
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.close()
+        for _ in range(5):
+            await asyncio.sleep(0)  # who has just connected gets as far as to be cut
         self.drop_connections()
         if self._conversations:
             await asyncio.wait(tuple(self._conversations), timeout=5.0)
@@ -52,8 +54,8 @@ class Front:
     async def resume(self) -> None:
         """Listen again on the same port; without effect while listening."""
         if self._listener is None:
-            self._listener = await asyncio.start_server(self._converse, HOST, self.port, reuse_address=True)
             self.open = True
+            self._listener = await asyncio.start_server(self._converse, HOST, self.port, reuse_address=True)
 
     def drop_connections(self) -> None:
         """Cut every connection; a client may connect again at once."""
@@ -65,6 +67,9 @@ class Front:
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a stream's callback always runs in one
+        if not self.open:
+            writer.transport.abort()  # the door was shut on it
+            return
         writers = self._conversations[task] = [writer]
         try:
             inner_reader, inner_writer = await asyncio.open_connection(HOST, self._behind)
